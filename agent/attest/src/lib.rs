@@ -1,0 +1,1 @@
+//! The guest's side of attestation: TEE devices, initdata, key release.

@@ -1,0 +1,1 @@
+//! Pulls, verifies and unpacks images inside the guest.

@@ -1,0 +1,1 @@
+//! PodSpec and image configuration to OCI runtime specification.

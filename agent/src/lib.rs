@@ -1,0 +1,1 @@
+//! The in-guest agent, PID 1 of a sealed pod's VM.

@@ -1,0 +1,3 @@
+//! Attestation and key broker daemon.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Evidence, collateral and now, to a verdict.

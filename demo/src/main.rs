@@ -1,0 +1,3 @@
+//! The main job, shown from end to end.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Expected SEV and SEV-SNP launch digests.

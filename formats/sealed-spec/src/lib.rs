@@ -1,0 +1,1 @@
+//! The sealed pod specification: seal, open, bind.

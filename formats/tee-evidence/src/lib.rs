@@ -1,0 +1,1 @@
+//! SEV-SNP evidence layouts and what report_data binds.

@@ -1,0 +1,1 @@
+//! Boots a guest in QEMU and drives its agent as the Kata runtime does.

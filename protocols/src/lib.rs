@@ -1,0 +1,1 @@
+//! Wire types: Kata agent ttrpc, key broker (RCAR), owner statements, audit records.

@@ -1,0 +1,3 @@
+//! Build tasks: kernel, guest bundle, checks.
+
+fn main() {}
