@@ -1,1 +1,19 @@
-//! Wire types: Kata agent ttrpc, key broker (RCAR), owner statements, audit records.
+//! Wire types: what crosses a boundary between Sealpod's programs, or between them and Kata's.
+//!
+//! | module | wire |
+//! |---|---|
+//! | [`agent`], [`health`], [`oci`], [`types`], [`csi`] | the Kata agent's ttrpc API |
+//! | [`cdh`], [`hypervisor`] | confidential data hub, remote hypervisor |
+//! | [`rcar`] | the key broker protocol between guest and broker |
+//! | [`owner`], [`broker`] | what owners sign, and how they hand it to the broker |
+//! | [`audit`] | the broker's audit chain |
+//! | [`refusal`] | the codes that every refusal carries |
+
+mod generated;
+pub mod ports;
+
+pub use generated::confidential_data_hub as cdh;
+pub use generated::confidential_data_hub_ttrpc as cdh_ttrpc;
+pub use generated::remote as hypervisor;
+pub use generated::remote_ttrpc as hypervisor_ttrpc;
+pub use generated::{agent, agent_ttrpc, csi, empty, health, health_ttrpc, oci, types};
