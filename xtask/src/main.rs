@@ -1,3 +1,54 @@
-//! Build tasks: kernel, guest bundle, checks.
+//! Build tasks: `kernel` builds (or finds) the guest kernel, `guest` assembles what a guest boots from.
 
-fn main() {}
+mod fragment;
+mod guest;
+mod kernel;
+mod run;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Sealpod's build tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the guest kernel, unless one with the same inputs is in the cache; prints its path
+    Kernel {
+        /// Kernel source: a directory or a tar archive [default: newest /usr/src/linux-source-*.tar.*]
+        #[arg(long, env = "KERNEL_SRC")]
+        source: Option<PathBuf>,
+        /// Which kernel: `sev` is production, `sev-test` can also serve an emulated /dev/sev-guest
+        #[arg(long, default_value = "sev-test")]
+        flavour: kernel::Flavour,
+    },
+    /// Assemble kernel, initrds and the emulated firmware under target/guest
+    Guest,
+}
+
+fn main() -> Result<()> {
+    let root = workspace_root()?;
+    match Arguments::parse().task {
+        Task::Kernel { source, flavour } => {
+            let image = kernel::build(&root, source.as_deref(), flavour)?;
+            println!("{}", image.display());
+        }
+        Task::Guest => {
+            let bundle = guest::assemble(&root)?;
+            println!("{}", bundle.display());
+        }
+    }
+    Ok(())
+}
+
+/// The checkout that this program was built from.
+fn workspace_root() -> Result<PathBuf> {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).context("xtask is not inside a workspace")
+}

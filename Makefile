@@ -1,0 +1,36 @@
+# make demo   installs what is missing, builds, and runs the main job
+# make test   installs what is missing, and passes every test
+# make kernel the guest kernel alone (KERNEL_SRC=DIR or TAR for another source)
+# make guest  kernel, firmware image and initrds under target/guest
+# make check  formatting, lints, licences and sources of dependencies
+
+BINARIES = -p sealpod -p sealpod-agent -p sealpod-broker -p sealpod-relay -p sealpod-emulator -p initrd
+
+.PHONY: demo test check setup kernel guest build clean
+
+demo: guest
+	cargo run --release --quiet -p sealpod-demo
+
+test: guest
+	cargo test --workspace
+
+guest: setup build
+	cargo xtask guest
+
+kernel: setup
+	cargo xtask kernel $(if $(KERNEL_SRC),--source $(KERNEL_SRC))
+
+build: setup
+	cargo build --release $(BINARIES)
+
+check: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny --no-default-features
+	cargo deny --offline check bans licenses sources
+
+setup:
+	@scripts/setup
+
+clean:
+	cargo clean

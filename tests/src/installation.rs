@@ -1,0 +1,55 @@
+//! Finds what `make guest` built; a missing piece is a message with the command that makes it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// The built programs and guest files.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    binaries: PathBuf,
+    guest: PathBuf,
+}
+
+impl Installation {
+    /// Looks under `$CARGO_TARGET_DIR`, else under the checkout's `target`.
+    ///
+    /// # Errors
+    /// Names the first missing file and the command that makes it.
+    pub fn find() -> Result<Self> {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+        let found =
+            Self { binaries: target.join("x86_64-unknown-linux-gnu/release"), guest: target.join("guest") };
+        let binaries = ["sealpod", "sealpod-agent", "sealpod-broker", "sealpod-relay", "sealpod-emulator"];
+        let guest = ["bzImage", "initrd-test.img", "initrd-production.img", "firmware.fd"];
+        let expected = binaries
+            .map(|name| found.binary(name))
+            .into_iter()
+            .chain(guest.map(|name| found.guest_file(name)));
+        for path in expected {
+            if !path.is_file() {
+                bail!("{} is missing: run 'make guest' first", path.display());
+            }
+        }
+        Ok(found)
+    }
+
+    /// A built program.
+    #[must_use]
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
+    /// A file that a guest boots from.
+    #[must_use]
+    pub fn guest_file(&self, name: &str) -> PathBuf {
+        self.guest.join(name)
+    }
+
+    /// The checkout.
+    #[must_use]
+    pub fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+}

@@ -1,0 +1,74 @@
+//! Debian's docker-registry on loopback, with the test image pushed by skopeo.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::image;
+use crate::process::{Daemon, Finished, free_address};
+
+/// What owners write in their manifests; only the sealed spec knows where it really is.
+pub const HOST: &str = "registry.example";
+
+/// A running registry that holds `busybox:v1`.
+#[derive(Debug)]
+pub struct Registry {
+    address: SocketAddr,
+    daemon: Daemon,
+}
+
+impl Registry {
+    /// Starts the registry under `directory` and pushes the image.
+    ///
+    /// # Errors
+    /// When docker-registry, skopeo or busybox is missing or fails.
+    pub fn start(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory).context("cannot make the registry's directory")?;
+        let address = free_address()?;
+        let configuration = directory.join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
+            directory.join("data").display()
+        );
+        fs::write(&configuration, text).context("cannot write the registry's configuration")?;
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&configuration).env_clear();
+        let mut daemon = Daemon::start("docker-registry", &mut command, &directory.join("log"))?;
+        daemon.wait_listening(address)?;
+
+        let layout = directory.join("layout");
+        image::write_layout(&layout)?;
+        Finished::of(
+            Command::new("skopeo")
+                .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
+                .arg(format!("oci:{}:v1", layout.display()))
+                .arg(format!("docker://{address}/busybox:v1")),
+        )?
+        .success("skopeo copy")?;
+        Ok(Self { address, daemon })
+    }
+
+    /// Where the owner's machine reaches it.
+    #[must_use]
+    pub fn location(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where a guest on QEMU's user network reaches the host's loopback.
+    #[must_use]
+    pub fn location_from_guest(&self) -> String {
+        format!("http://10.0.2.2:{}", self.address.port())
+    }
+
+    /// Ends the registry, as an unreachable one.
+    ///
+    /// # Errors
+    /// When it can't be signalled.
+    pub fn stop(&mut self) -> Result<()> {
+        self.daemon.stop().map(drop)
+    }
+}
