@@ -26,11 +26,10 @@ pub(crate) fn assemble(root: &Path) -> Result<PathBuf> {
     let init = required(&binaries.join("sealpod-emulated-sp"))?;
     let builder = required(&binaries.join("initrd"))?;
     for (name, inputs) in [
-        ("production", vec![("agent", agent.as_path()), ("ca", Path::new(CA_BUNDLE))]),
-        ("test", vec![("agent", &agent), ("ca", Path::new(CA_BUNDLE)), ("init", &init)]),
+        ("production", vec![("agent", agent.as_path()), ("ca-certificates", Path::new(CA_BUNDLE))]),
+        ("test", vec![("agent", &agent), ("ca-certificates", Path::new(CA_BUNDLE)), ("emulated-sp", &init)]),
     ] {
         let mut command = Command::new(&builder);
-        command.arg("build");
         command.arg("--manifest").arg(root.join("initrd").join(format!("{name}.toml")));
         for (key, path) in inputs {
             command.arg("--input").arg(format!("{key}={}", path.display()));
