@@ -1,0 +1,238 @@
+//! Initdata: what binds a VM to one sealed specification and one broker.
+//!
+//! Kata's TOML (version 0.1.0). The host passes it in; HOST_DATA = SHA-256 of its bytes, so the guest
+//! trusts it as far as its own attestation report repeats that digest.
+
+pub mod annotation;
+pub mod device;
+mod gzip;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::document::{DocumentError, SealedDocument};
+use crate::names::{KeyId, SpecDigest};
+use crate::spec::host_port;
+
+pub use annotation::ANNOTATION;
+pub use gzip::MAX_INITDATA;
+
+/// Entry of `[data]` that holds the [`SealpodConfig`].
+pub const CONFIG_ENTRY: &str = "sealpod.toml";
+/// Entry of `[data]` that may hold the sealed document itself; also its name in the ConfigMap.
+pub const DOCUMENT_ENTRY: &str = "sealed-spec.jwe";
+const VERSION: &str = "0.1.0";
+const ALGORITHM: &str = "sha256";
+/// Longest pinned certificate text.
+const MAX_CA: usize = 64 * 1024;
+
+/// SHA-256 over the document's bytes: what HOST_DATA must be.
+pub fn digest(toml_bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(toml_bytes).into()
+}
+
+/// A whole initdata document of a sealed pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Initdata {
+    /// What the VM is for, and whom it asks for the key.
+    pub config: SealpodConfig,
+    /// The sealed document, when it is small enough to travel here.
+    pub document: Option<SealedDocument>,
+}
+
+/// The `sealpod.toml` entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealpodConfig {
+    /// The one sealed specification this VM may open.
+    pub sealed_spec: SpecDigest,
+    /// Its key's name at the broker.
+    pub key_id: KeyId,
+    /// Whom to ask for it.
+    pub broker: BrokerPin,
+}
+
+/// The broker, pinned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerPin {
+    /// `https://host[:port]`; the certificate must be for that host.
+    pub url: String,
+    /// How to get there.
+    pub via: Via,
+    /// The only certificates to trust, PEM.
+    pub ca: String,
+}
+
+/// How a guest reaches the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Through the host's relay (vsock); TLS still ends at the broker.
+    Relay,
+    /// Over the pod's network.
+    Direct,
+}
+
+/// Why bytes are not the initdata of a sealed pod.
+#[derive(Debug, Error)]
+pub enum InitdataError {
+    /// Longer than [`MAX_INITDATA`].
+    #[error("initdata: longer than {MAX_INITDATA} bytes")]
+    TooLong,
+    /// Not UTF-8.
+    #[error("initdata: not UTF-8")]
+    Encoding,
+    /// Not TOML of this layout.
+    #[error("initdata: {0}")]
+    Toml(String),
+    /// Another version.
+    #[error("initdata: version {0:?} is not supported, {VERSION:?} is")]
+    Version(String),
+    /// Another digest.
+    #[error("initdata: algorithm {0:?} is not supported, {ALGORITHM:?} is")]
+    Algorithm(String),
+    /// An entry that a sealed pod has no use for; ignoring it would drop somebody's intent.
+    #[error("initdata: entry {0:?} is not for a sealed pod; only {CONFIG_ENTRY} and {DOCUMENT_ENTRY} are")]
+    Entry(String),
+    /// No `sealpod.toml`.
+    #[error("initdata: no entry {CONFIG_ENTRY}: this is not a sealed pod's initdata")]
+    NoConfig,
+    /// `sealpod.toml` is malformed.
+    #[error("initdata: {CONFIG_ENTRY}: {0}")]
+    Config(String),
+    /// The inline document is malformed.
+    #[error("initdata: {DOCUMENT_ENTRY}: {0}")]
+    Document(#[from] DocumentError),
+    /// The inline document is not the one that the configuration names.
+    #[error("initdata: {DOCUMENT_ENTRY}: {0} of the document contradicts {CONFIG_ENTRY}")]
+    Mismatch(&'static str),
+    /// Not a framed initdata device.
+    #[error("initdata device: {0}")]
+    Device(&'static str),
+    /// Not an initdata annotation.
+    #[error("initdata annotation: {0}")]
+    Annotation(&'static str),
+    /// The compressed part is damaged or too large.
+    #[error("initdata: compressed data: {0}")]
+    Gzip(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outer {
+    version: String,
+    algorithm: String,
+    data: BTreeMap<String, String>,
+}
+
+impl Initdata {
+    /// Accepts exactly a sealed pod's initdata, at most [`MAX_INITDATA`] bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InitdataError> {
+        if bytes.len() > MAX_INITDATA {
+            return Err(InitdataError::TooLong);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| InitdataError::Encoding)?;
+        let Outer { version, algorithm, mut data } =
+            toml::from_str(text).map_err(|error| InitdataError::Toml(toml_message(text, &error)))?;
+        if version != VERSION {
+            return Err(InitdataError::Version(short(&version)));
+        }
+        if algorithm != ALGORITHM {
+            return Err(InitdataError::Algorithm(short(&algorithm)));
+        }
+        let config = data.remove(CONFIG_ENTRY).ok_or(InitdataError::NoConfig)?;
+        let document = data.remove(DOCUMENT_ENTRY);
+        if let Some((name, _)) = data.pop_first() {
+            return Err(InitdataError::Entry(short(&name)));
+        }
+        let config = SealpodConfig::parse(&config)?;
+        let document = document.map(|text| SealedDocument::parse(&text)).transpose()?;
+        let initdata = Self { config, document };
+        initdata.check()?;
+        Ok(initdata)
+    }
+
+    /// The document's text. Its bytes, unchanged, are what HOST_DATA is the digest of.
+    pub fn to_toml(&self) -> Result<String, InitdataError> {
+        self.check()?;
+        let mut data = BTreeMap::from([(CONFIG_ENTRY.to_owned(), self.config.to_toml()?)]);
+        if let Some(document) = &self.document {
+            data.insert(DOCUMENT_ENTRY.to_owned(), document.as_str().to_owned());
+        }
+        let outer = Outer { version: VERSION.into(), algorithm: ALGORITHM.into(), data };
+        let text = toml::to_string_pretty(&outer).map_err(|error| InitdataError::Toml(error.to_string()))?;
+        if text.len() > MAX_INITDATA {
+            return Err(InitdataError::TooLong);
+        }
+        Ok(text)
+    }
+
+    fn check(&self) -> Result<(), InitdataError> {
+        self.config.check()?;
+        if let Some(document) = &self.document {
+            if document.digest() != self.config.sealed_spec {
+                return Err(InitdataError::Mismatch("the digest"));
+            }
+            if document.header().key_id() != &self.config.key_id {
+                return Err(InitdataError::Mismatch("the key id"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SealpodConfig {
+    /// From the text of the `sealpod.toml` entry.
+    pub fn parse(text: &str) -> Result<Self, InitdataError> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| InitdataError::Config(toml_message(text, &error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn to_toml(&self) -> Result<String, InitdataError> {
+        toml::to_string_pretty(self).map_err(|error| InitdataError::Config(error.to_string()))
+    }
+
+    fn check(&self) -> Result<(), InitdataError> {
+        let refuse = |rule: &str| Err(InitdataError::Config(rule.to_owned()));
+        if !self.broker.url.strip_prefix("https://").is_some_and(host_port) {
+            return refuse("broker.url must be https://host[:port] without path, user or query");
+        }
+        if self.broker.ca.len() > MAX_CA {
+            return refuse("broker.ca is longer than 64 KiB");
+        }
+        if !(self.broker.ca.contains("-----BEGIN CERTIFICATE-----")
+            && self.broker.ca.contains("-----END CERTIFICATE-----"))
+        {
+            return refuse("broker.ca must hold PEM certificates: without a pin anyone could be the broker");
+        }
+        Ok(())
+    }
+}
+
+/// A TOML error in one line, with the place.
+fn toml_message(text: &str, error: &toml::de::Error) -> String {
+    let message: String =
+        error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => {
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+            format!("line {line} column {column}: {message}")
+        }
+        None => message,
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+#[path = "../initdata_tests.rs"]
+mod tests;
