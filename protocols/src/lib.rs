@@ -9,8 +9,16 @@
 //! | [`audit`] | the broker's audit chain |
 //! | [`refusal`] | the codes that every refusal carries |
 
+pub mod audit;
+pub mod broker;
+pub mod canonical;
 mod generated;
+pub mod name;
+pub mod owner;
 pub mod ports;
+pub mod rcar;
+pub mod refusal;
+mod signing;
 
 pub use generated::confidential_data_hub as cdh;
 pub use generated::confidential_data_hub_ttrpc as cdh_ttrpc;

@@ -1,0 +1,142 @@
+//! The statements themselves.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ReleasePolicy, Statement, StatementError};
+use crate::name;
+use crate::rcar::ResourceUri;
+
+/// Numbers have to survive every JSON reader.
+const MAX_NUMBER: u64 = (1 << 53) - 1;
+const MAX_IMAGES: usize = 256;
+
+/// One sealing: this spec, this key, this revision of a lineage.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// The owner.
+    pub repository: String,
+    /// What later revisions share.
+    pub lineage: String,
+    /// 1 and up.
+    pub revision: u64,
+    /// `sha256:` digest of the sealed document.
+    pub spec_digest: String,
+    /// `kbs:///<repository>/sealed-spec/<lineage>.r<revision>.<8 hex digits>`.
+    pub key_id: String,
+    /// `sha256:` digest of the key's 32 bytes.
+    pub key_sha256: String,
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Kind, for example `Deployment`.
+    pub workload_kind: String,
+    /// Name of the workload.
+    pub workload_name: String,
+    /// `sha256:` digests of the images' manifests.
+    pub images: Vec<String>,
+}
+
+impl Statement for Registration {
+    const TYPE: &str = "sealpod-registration";
+
+    fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    fn validate(&self) -> Result<(), StatementError> {
+        line(&self.repository, &self.lineage)?;
+        number("revision", self.revision)?;
+        name::digest(&self.spec_digest)?;
+        name::digest(&self.key_sha256)?;
+        let uri: ResourceUri = self.key_id.parse().map_err(StatementError::KeyId)?;
+        let expected = format!("{}/sealed-spec/{}.r{}.", self.repository, self.lineage, self.revision);
+        let place = uri.to_string();
+        let suffix = place.strip_prefix("kbs:///").and_then(|path| path.strip_prefix(&expected));
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if !suffix.is_some_and(|suffix| suffix.len() == 8 && suffix.bytes().all(hex)) {
+            return Err(StatementError::KeyPlace { key_id: place, expected });
+        }
+        text("namespace", &self.namespace, 63)?;
+        text("workload_kind", &self.workload_kind, 63)?;
+        text("workload_name", &self.workload_name, 253)?;
+        if self.images.is_empty() || self.images.len() > MAX_IMAGES {
+            return Err(StatementError::Value { field: "images", problem: "must name 1 to 256 digests" });
+        }
+        self.images.iter().try_for_each(|digest| Ok(name::digest(digest)?))
+    }
+}
+
+/// Who may have a lineage's keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyStatement {
+    /// The owner.
+    pub repository: String,
+    /// Whose policy it is.
+    pub lineage: String,
+    /// Each policy of a lineage has a higher one than the last.
+    pub serial: u64,
+    /// The policy.
+    pub policy: ReleasePolicy,
+}
+
+impl Statement for PolicyStatement {
+    const TYPE: &str = "sealpod-policy";
+
+    fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    fn validate(&self) -> Result<(), StatementError> {
+        line(&self.repository, &self.lineage)?;
+        number("serial", self.serial)?;
+        self.policy.validate()
+    }
+}
+
+/// The end of a revision: its key is not released again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retirement {
+    /// The owner.
+    pub repository: String,
+    /// The lineage.
+    pub lineage: String,
+    /// The revision that ends.
+    pub revision: u64,
+}
+
+impl Statement for Retirement {
+    const TYPE: &str = "sealpod-retirement";
+
+    fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    fn validate(&self) -> Result<(), StatementError> {
+        line(&self.repository, &self.lineage)?;
+        number("revision", self.revision)
+    }
+}
+
+fn line(repository: &str, lineage: &str) -> Result<(), StatementError> {
+    name::repository(repository)?;
+    Ok(name::lineage(lineage)?)
+}
+
+pub(super) fn number(field: &'static str, value: u64) -> Result<(), StatementError> {
+    match value {
+        0 => Err(StatementError::Value { field, problem: "must be at least 1" }),
+        1..=MAX_NUMBER => Ok(()),
+        _ => Err(StatementError::Value { field, problem: "must be below 2^53" }),
+    }
+}
+
+/// Kubernetes' own names; only printable ASCII without spaces can stand in one.
+fn text(field: &'static str, value: &str, longest: usize) -> Result<(), StatementError> {
+    let printable = value.bytes().all(|b| b.is_ascii_graphic());
+    if value.is_empty() || value.len() > longest || !printable {
+        return Err(StatementError::Value { field, problem: "must be a Kubernetes name" });
+    }
+    Ok(())
+}
