@@ -218,9 +218,16 @@ mod tests {
     #[test]
     fn hostile_offsets_and_lengths_are_refused() {
         assert!(CertificateTable::parse(&with(0, 96, 5)).is_ok());
-        for (offset, length) in
-            [(96, u32::MAX), (u32::MAX, u32::MAX), (u32::MAX, 1), (96, 1000), (96, 0), (95, 5), (0, 24), (117, 1)]
-        {
+        for (offset, length) in [
+            (96, u32::MAX),
+            (u32::MAX, u32::MAX),
+            (u32::MAX, 1),
+            (96, 1000),
+            (96, 0),
+            (95, 5),
+            (0, 24),
+            (117, 1),
+        ] {
             let error = CertificateTable::parse(&with(0, offset, length)).unwrap_err();
             assert!(matches!(error, TableError::Range { .. }), "{offset}+{length}: {error}");
         }
@@ -242,9 +249,8 @@ mod tests {
         let mut table = CertificateTable::encode(&entries()).unwrap();
         table.copy_within(0..16, 24);
         assert_eq!(CertificateTable::parse(&table), Err(TableError::Duplicate(CertKind::Ark.guid())));
-        let many: Vec<_> = (1..=17)
-            .map(|n| CertEntry { kind: CertKind::Other(Guid::new(n)), data: vec![0] })
-            .collect();
+        let many: Vec<_> =
+            (1..=17).map(|n| CertEntry { kind: CertKind::Other(Guid::new(n)), data: vec![0] }).collect();
         assert_eq!(CertificateTable::encode(&many), Err(TableError::Entries));
         let mut headers = Vec::new();
         for n in 1..=17u128 {

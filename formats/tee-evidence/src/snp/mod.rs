@@ -11,6 +11,4 @@ pub use fields::{
     Cpuid, FirmwareVersion, GuestPolicy, KeyInfo, MitigationVectors, PlatformInfo, Product, RawTcb,
     SigningKey, Tcb, TcbError, TcbLayout,
 };
-pub use report::{
-    ALGORITHM_ECDSA_P384_SHA384, RawReport, Report, ReportError, Signature, offset,
-};
+pub use report::{ALGORITHM_ECDSA_P384_SHA384, RawReport, Report, ReportError, Signature, offset};

@@ -9,10 +9,17 @@ use sev::firmware::host::{CertTableEntry, CertType};
 use sev::parser::ByteParser;
 
 fn chain() -> Vec<CertEntry> {
-    [CertKind::Ark, CertKind::Ask, CertKind::Vcek, CertKind::Vlek, CertKind::Crl, CertKind::Other(Guid::new(7))]
-        .into_iter()
-        .map(|kind| CertEntry { kind, data: vec![1, 255, 3] })
-        .collect()
+    [
+        CertKind::Ark,
+        CertKind::Ask,
+        CertKind::Vcek,
+        CertKind::Vlek,
+        CertKind::Crl,
+        CertKind::Other(Guid::new(7)),
+    ]
+    .into_iter()
+    .map(|kind| CertEntry { kind, data: vec![1, 255, 3] })
+    .collect()
 }
 
 #[test]
@@ -51,9 +58,13 @@ fn the_chain_is_what_the_sev_crate_writes_and_reads() {
 
 #[test]
 fn fields_must_fit_the_version() {
-    for (version, field) in
-        [(3, "cpuid_fam_id"), (3, "cpuid_mod_id"), (3, "cpuid_step"), (5, "launch_mit_vector"), (5, "current_mit_vector")]
-    {
+    for (version, field) in [
+        (3, "cpuid_fam_id"),
+        (3, "cpuid_mod_id"),
+        (3, "cpuid_step"),
+        (5, "launch_mit_vector"),
+        (5, "current_mit_vector"),
+    ] {
         let mut value = to_kbs(&sample(version).encode(), &[]).unwrap();
         value["attestation_report"][field] = Value::Null;
         assert!(matches!(from_kbs(&value), Err(JsonError::VersionField { field: f, .. }) if f == field));
