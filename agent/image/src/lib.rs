@@ -1,1 +1,28 @@
-//! Pulls, verifies and unpacks images inside the guest.
+//! Images inside the guest: pulled by digest, verified, then unpacked where only the guest can read.
+//!
+//! The registry and the network are the host's, so nothing they send is believed: the manifest must hash
+//! to the digest in the sealed spec, config and layers to the digests in that manifest, and each unpacked
+//! layer to its diff id in that config. A layer becomes visible in the store only after all of that.
+
+mod archive;
+mod auth;
+mod digest;
+mod error;
+mod layer;
+mod limits;
+mod manifest;
+mod reference;
+mod registry;
+mod resolver;
+mod rootfs;
+mod store;
+mod tls;
+mod transport;
+mod unpack;
+
+pub use digest::Digest;
+pub use error::{ErrorKind, ImageError};
+pub use limits::Limits;
+pub use oci_spec::image::ImageConfiguration;
+pub use rootfs::{Rootfs, RootfsError};
+pub use store::{Image, ImageStore};
