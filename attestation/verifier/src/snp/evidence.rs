@@ -1,0 +1,257 @@
+//! From bytes to a report whose signature leads to a trusted root: layout, key info, product, chain,
+//! revocation, signature, endorsement, in this order.
+
+use std::time::SystemTime;
+
+use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
+use tee_evidence::snp::{
+    ALGORITHM_ECDSA_P384_SHA384, CertEntry, CertKind, Product, RawReport, Report, SigningKey,
+};
+
+use super::anchors::{Anchor, Anchors, emulated_trust};
+use super::certificate::{Certificate, CertificateError};
+use super::endorsement::Endorsement;
+use crate::denial::refuse;
+use crate::{Check, CheckRecord, Denial, Outcome, Trust};
+
+/// A report and certificates that can be read. Nothing in them is trusted.
+#[derive(Debug)]
+pub struct Evidence {
+    raw: RawReport,
+    report: Report,
+    key: SigningKey,
+    ark: Certificate,
+    ask: Certificate,
+    vek: Certificate,
+}
+
+/// A report whose signature leads to a trusted root; it still may be of another session or guest.
+#[derive(Debug)]
+pub struct SignatureChecked {
+    pub(super) report: Report,
+    pub(super) key: SigningKey,
+    pub(super) product: Product,
+    pub(super) trust: Trust,
+    pub(super) csp_id: Option<String>,
+    pub(super) checks: Vec<CheckRecord>,
+}
+
+impl Evidence {
+    /// Reads a report of 1184 bytes and the certificates that came with it or that the relying party
+    /// keeps: ARK, ASK (or ASVK), and VCEK or VLEK, DER or PEM. Others are not looked at.
+    pub fn parse(report: &[u8], chain: &[CertEntry]) -> Result<Self, Denial> {
+        let unreadable =
+            |error: tee_evidence::snp::ReportError| Denial::new(Check::Evidence, error.to_string());
+        let raw = RawReport::from_bytes(report).map_err(unreadable)?;
+        let report = Report::from_raw(&raw).map_err(unreadable)?;
+        let key = check_key_info(&report)?;
+        let (vek, vek_name) = match key {
+            SigningKey::Vcek => (CertKind::Vcek, "VCEK"),
+            SigningKey::Vlek => (CertKind::Vlek, "VLEK"),
+        };
+        Ok(Self {
+            vek: one(chain, vek, vek_name)?,
+            ask: one(chain, CertKind::Ask, "ASK")?,
+            ark: one(chain, CertKind::Ark, "ARK")?,
+            raw,
+            report,
+            key,
+        })
+    }
+
+    /// The report as it claims to be, for error messages and for finding collateral.
+    pub const fn unverified_report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Checks that the report is signed by a key that a trusted root endorses at this time, and that the
+    /// endorsement is the one for this report's product, chip and TCB.
+    pub fn check_signature(self, anchors: &Anchors, now: SystemTime) -> Result<SignatureChecked, Denial> {
+        let mut checks = Vec::new();
+        let mut record = |check, outcome, value: String| checks.push(CheckRecord { check, outcome, value });
+        record("report_layout", Outcome::Passed, format!("version {}", self.report.version));
+        record("key_info", Outcome::Passed, format!("signed by {}", kind_name(self.key)));
+
+        let product = self.check_product()?;
+        record("product", Outcome::Passed, product.name().to_owned());
+
+        let trust = self.check_chain(anchors, product, now)?;
+        record("certificate_chain", Outcome::Passed, trust.to_string());
+        record("crl", Outcome::NotChecked, "no revocation list is consulted".to_owned());
+
+        self.check_ecdsa()?;
+        record("signature", Outcome::Passed, "ECDSA P-384 with SHA-384".to_owned());
+
+        let endorsement = Endorsement::read(&self.vek, self.key)?;
+        endorsement.check_report(&self.report)?;
+        record("endorsement", Outcome::Passed, format!("{} matches TCB and chip", kind_name(self.key)));
+        Ok(SignatureChecked {
+            key: self.key,
+            product,
+            trust,
+            csp_id: endorsement.csp_id().map(str::to_owned),
+            report: self.report,
+            checks,
+        })
+    }
+
+    /// The product: CPUID says it from version 3 on, and the certificate says it always.
+    fn check_product(&self) -> Result<Product, Denial> {
+        let certified = Endorsement::product_of(&self.vek)?;
+        let Some(cpuid) = self.report.cpuid else { return Ok(certified) };
+        match Product::from_cpuid(cpuid) {
+            None => refuse!(
+                Evidence,
+                "report is of a processor with family {:#x} and model {:#x}, which is not a known SNP product",
+                cpuid.family,
+                cpuid.model
+            ),
+            Some(product) if product != certified => refuse!(
+                Collateral,
+                "report is of a {}, its certificate of a {}",
+                product.name(),
+                certified.name()
+            ),
+            Some(product) => Ok(product),
+        }
+    }
+
+    fn check_chain(&self, anchors: &Anchors, product: Product, now: SystemTime) -> Result<Trust, Denial> {
+        let Some(anchor) = anchors.find(&self.ark) else {
+            return refuse!(
+                CertificateChain,
+                "root '{}' ({}) is not trusted here",
+                self.ark.common_name(),
+                hex::encode(self.ark.fingerprint())
+            );
+        };
+        let (ask, vek) = self.names(product);
+        let trust = match anchor {
+            Anchor::Amd(of) => {
+                if of != product {
+                    return refuse!(
+                        CertificateChain,
+                        "root is for {}, the signing key for {}",
+                        of.name(),
+                        product.name()
+                    );
+                }
+                for certificate in [&self.ark, &self.ask, &self.vek] {
+                    if certificate.says_emulated() {
+                        return refuse!(
+                            CertificateChain,
+                            "'{}' is of an emulated processor, under AMD's root",
+                            certificate.common_name()
+                        );
+                    }
+                }
+                for (certificate, expected) in [(&self.ask, ask.as_str()), (&self.vek, vek)] {
+                    if certificate.common_name() != expected {
+                        return refuse!(
+                            CertificateChain,
+                            "certificate has the common name '{}' where '{expected}' belongs",
+                            certificate.common_name()
+                        );
+                    }
+                }
+                Trust::Amd
+            }
+            Anchor::Emulated(root) => {
+                for certificate in [&self.ask, &self.vek] {
+                    if !certificate.marked_emulated() {
+                        return refuse!(
+                            CertificateChain,
+                            "'{}' stands under an emulated root but is not marked as emulated",
+                            certificate.common_name()
+                        );
+                    }
+                    let loaded = certificate.common_name().contains("VLEK");
+                    if loaded != (self.key == SigningKey::Vlek) {
+                        return refuse!(
+                            CertificateChain,
+                            "'{}' is not for a {}",
+                            certificate.common_name(),
+                            kind_name(self.key)
+                        );
+                    }
+                }
+                emulated_trust(root)
+            }
+        };
+        self.vek.check_leaf().map_err(chain_error(kind_name(self.key)))?;
+        self.ask.check_issued_by(&self.ark).map_err(chain_error("ASK"))?;
+        self.vek.check_issued_by(&self.ask).map_err(chain_error(kind_name(self.key)))?;
+        for (certificate, name) in [(&self.ark, "ARK"), (&self.ask, "ASK"), (&self.vek, kind_name(self.key))]
+        {
+            certificate.check_dates(now).map_err(chain_error(name))?;
+        }
+        Ok(trust)
+    }
+
+    /// The common names that AMD gives signing key and report-signing key.
+    fn names(&self, product: Product) -> (String, &'static str) {
+        match self.key {
+            SigningKey::Vcek => (format!("SEV-{}", product.name()), "SEV-VCEK"),
+            SigningKey::Vlek => (format!("SEV-VLEK-{}", product.name()), "SEV-VLEK"),
+        }
+    }
+
+    fn check_ecdsa(&self) -> Result<(), Denial> {
+        let key = self.vek.p384_key().map_err(chain_error(kind_name(self.key)))?;
+        let Some(signature) = self.report.signature.to_fixed() else {
+            return refuse!(Signature, "r or s of the report's signature is longer than 48 bytes");
+        };
+        // ring refuses r and s that are zero or not below the order, so each has one encoding.
+        UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key).verify(self.raw.signed(), &signature).map_err(
+            |_| {
+                let detail = format!("report is not signed by the key of its {}", kind_name(self.key));
+                Denial::new(Check::Signature, detail)
+            },
+        )
+    }
+}
+
+/// Signature algorithm and key info are ones that we know, and somebody signed.
+fn check_key_info(report: &Report) -> Result<SigningKey, Denial> {
+    if report.signature_algo != ALGORITHM_ECDSA_P384_SHA384 {
+        return refuse!(Evidence, "signature algorithm {} is not ECDSA P-384", report.signature_algo);
+    }
+    let info = report.key_info;
+    if !info.reserved_is_zero() {
+        return refuse!(Evidence, "key info {:#x} has reserved bits set", info.0);
+    }
+    if info.mask_chip_key() {
+        return refuse!(Evidence, "platform masks its chip key, so its reports are not signed");
+    }
+    if !info.author_key_enabled() && report.author_key_digest != [0; 48] {
+        return refuse!(Evidence, "report has an author key digest but says that there is no author key");
+    }
+    match info.signing_key() {
+        Some(key) => Ok(key),
+        None => refuse!(Evidence, "key info {:#x} names no key that signs reports", info.0),
+    }
+}
+
+/// The one certificate of a kind: with two, which one counts would be the sender's choice.
+fn one(chain: &[CertEntry], kind: CertKind, name: &'static str) -> Result<Certificate, Denial> {
+    let mut entries = chain.iter().filter(|entry| entry.kind == kind);
+    let Some(entry) = entries.next() else {
+        return refuse!(Collateral, "there is no {name} certificate; have the host provide it or import it");
+    };
+    if entries.next().is_some() {
+        return refuse!(Evidence, "there are two {name} certificates");
+    }
+    Certificate::parse(&entry.data)
+        .map_err(|error| Denial::new(Check::Evidence, format!("{name} certificate {error}")))
+}
+
+const fn kind_name(key: SigningKey) -> &'static str {
+    match key {
+        SigningKey::Vcek => "VCEK",
+        SigningKey::Vlek => "VLEK",
+    }
+}
+
+fn chain_error(name: &'static str) -> impl Fn(CertificateError) -> Denial {
+    move |error| Denial::new(Check::CertificateChain, format!("{name} certificate {error}"))
+}

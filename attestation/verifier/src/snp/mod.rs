@@ -1,0 +1,15 @@
+//! SEV-SNP: AMD 56860 (report), AMD 57230 (VCEK certificate and key distribution). The order of checks:
+//! layout, key info, product, chain, revocation, signature, endorsement, binding, then the policy's.
+
+mod anchors;
+mod appraisal;
+mod certificate;
+mod endorsement;
+mod evidence;
+
+pub use anchors::{AnchorError, Anchors, EMULATED_OID};
+pub use appraisal::{Appraised, Session};
+pub use evidence::{Evidence, SignatureChecked};
+
+#[cfg(test)]
+mod tests;
