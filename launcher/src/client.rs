@@ -204,11 +204,10 @@ mod tests {
             stream.read_exact(&mut request).await.unwrap();
             assert_eq!(&request, b"CONNECT 1024\n");
             stream.write_all(answer).await.unwrap();
-            stream
         });
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let outcome = handshake(&mut stream, 1024).await.map_err(|error| error.to_string());
-        drop(server.await.unwrap());
+        server.await.unwrap();
         if outcome.is_ok() {
             let mut rest = String::new();
             stream.read_to_string(&mut rest).await.unwrap();

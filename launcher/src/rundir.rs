@@ -2,6 +2,7 @@
 //! guest if the launcher was killed.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,7 +48,11 @@ impl RunDir {
         let failed = |source| RunDirError::Create { base: base.to_owned(), source };
         std::fs::create_dir_all(base).map_err(failed)?;
         sweep(base);
-        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(failed)?;
+        let directory = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(base)
+            .map_err(failed)?;
         let length = directory.path().as_os_str().len();
         if length > LONGEST {
             return Err(RunDirError::TooLong { path: directory.path().to_owned(), length });
@@ -56,10 +61,6 @@ impl RunDir {
         let lock = Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| failed(errno.into()))?;
         Ok(RunDir { directory, _lock: lock })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -108,11 +109,10 @@ mod tests {
 
     #[test]
     fn it_is_private_and_removed() {
-        use std::os::unix::fs::PermissionsExt as _;
         let base = tempfile::tempdir().unwrap();
         let run = RunDir::create(base.path()).unwrap();
-        assert_eq!(std::fs::metadata(run.path()).unwrap().permissions().mode() & 0o777, 0o700);
-        let path = run.path().to_owned();
+        assert_eq!(std::fs::metadata(run.directory.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        let path = run.directory.path().to_owned();
         drop(run);
         assert!(!path.exists());
     }
@@ -130,7 +130,7 @@ mod tests {
         assert!(!left.exists());
         assert!(young.exists());
         let _second = RunDir::create(base.path()).unwrap();
-        assert!(live.path().exists());
+        assert!(live.directory.path().exists());
     }
 
     #[test]

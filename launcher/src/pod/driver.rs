@@ -1,0 +1,496 @@
+//! The driver itself: sandbox, then init containers one after the other, then all containers, to their end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use protobuf::MessageField;
+use protocols::agent::{
+    CloseStdinRequest, CreateContainerRequest, DestroySandboxRequest, ExecProcessRequest,
+    RemoveContainerRequest, SignalProcessRequest, StartContainerRequest, Storage, WaitProcessRequest,
+};
+use protocols::oci::{Mount, Spec};
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
+
+use super::files::{Copier, SHARED};
+use super::{
+    Container, HostileKnobs, NetworkConfig, Outcome, Output, Patience, Pod, PodError, Stream, Volume, new_id,
+    sandbox, spec, streams,
+};
+use crate::client::{AgentClient, AgentError, rpc};
+
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
+/// What the runtime gives `RemoveContainer`, in seconds.
+const REMOVE_TIMEOUT: u32 = 10;
+/// Between two tries of the kubelet to create a container; ours is shorter, as nobody else waits.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// A pod that is driven through its life.
+pub struct PodRun {
+    client: AgentClient,
+    pod: Pod,
+    knobs: HostileKnobs,
+    network: Option<NetworkConfig>,
+    patience: Patience,
+    output: Option<Sender<Output>>,
+    sandbox_id: String,
+    pause: Option<JoinHandle<Result<i32, AgentError>>>,
+    /// Ids of containers that were created and not removed, by name.
+    created: BTreeMap<String, String>,
+}
+
+/// A started container: its streams are being read.
+pub struct RunningContainer {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    exec_id: String,
+    stdout: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Vec<u8>>,
+    wait: JoinHandle<Result<i32, AgentError>>,
+}
+
+impl std::fmt::Debug for PodRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PodRun").field("pod", &self.pod.name).field("sandbox_id", &self.sandbox_id).finish()
+    }
+}
+
+impl std::fmt::Debug for RunningContainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningContainer").field("name", &self.name).field("id", &self.id).finish()
+    }
+}
+
+impl RunningContainer {
+    /// Waits for the process and for the end of its output.
+    ///
+    /// # Errors
+    /// [`PodError::Container`] when the agent doesn't tell how it ended.
+    pub async fn wait(self) -> Result<Outcome, PodError> {
+        let failed = |source| PodError::Container { container: self.name.clone(), source };
+        let lost = |error: tokio::task::JoinError| AgentError::Lost { rpc: "wait_process", detail: error.to_string() };
+        let exit_code = self.wait.await.unwrap_or_else(|error| Err(lost(error))).map_err(failed)?;
+        let stdout = self.stdout.await.unwrap_or_default();
+        let stderr = self.stderr.await.unwrap_or_default();
+        Ok(Outcome { container: self.name, exit_code, stdout, stderr })
+    }
+
+    /// Whether the process has ended.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.wait.is_finished()
+    }
+}
+
+impl PodRun {
+    /// A pod on an agent that answers, with QEMU's user-mode network and nothing hostile.
+    ///
+    /// # Errors
+    /// [`PodError::Id`].
+    pub fn new(client: AgentClient, mut pod: Pod) -> Result<PodRun, PodError> {
+        if pod.hostname.is_empty() {
+            pod.hostname.clone_from(&pod.name);
+        }
+        Ok(PodRun {
+            client,
+            pod,
+            knobs: HostileKnobs::default(),
+            network: Some(NetworkConfig::user_mode()),
+            patience: Patience::default(),
+            output: None,
+            sandbox_id: new_id()?,
+            pause: None,
+            created: BTreeMap::new(),
+        })
+    }
+
+    /// What the host does differently.
+    #[must_use]
+    pub fn with_knobs(mut self, knobs: HostileKnobs) -> PodRun {
+        self.knobs = knobs;
+        self
+    }
+
+    /// Another network, or none.
+    #[must_use]
+    pub fn with_network(mut self, network: Option<NetworkConfig>) -> PodRun {
+        self.network = network;
+        self
+    }
+
+    /// Other time-outs.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> PodRun {
+        self.patience = patience;
+        self
+    }
+
+    /// Where output goes as it comes.
+    #[must_use]
+    pub fn with_output(mut self, output: Sender<Output>) -> PodRun {
+        self.output = Some(output);
+        self
+    }
+
+    /// The sandbox's id.
+    #[must_use]
+    pub fn sandbox_id(&self) -> &str {
+        &self.sandbox_id
+    }
+
+    /// The client, for requests that the driver doesn't make.
+    #[must_use]
+    pub fn client(&self) -> &AgentClient {
+        &self.client
+    }
+
+    /// Network, sandbox, pause container.
+    ///
+    /// # Errors
+    /// [`PodError::Sandbox`].
+    pub async fn start_sandbox(&mut self) -> Result<(), PodError> {
+        let timeout = self.patience.request;
+        sandbox::create(&self.client, &self.pod, &self.sandbox_id, self.network.as_ref(), timeout)
+            .await
+            .map_err(PodError::Sandbox)?;
+        let id = self.sandbox_id.clone();
+        let request = create_request(&id, spec::pause(&self.pod, &id), Vec::new());
+        rpc!(self.client, create_container, &request, self.patience.create).map_err(PodError::Sandbox)?;
+        let request = StartContainerRequest { container_id: id.clone(), ..Default::default() };
+        rpc!(self.client, start_container, &request, timeout).map_err(PodError::Sandbox)?;
+        self.pause = Some(wait_task(self.client.clone(), id.clone(), id));
+        Ok(())
+    }
+
+    /// Init containers in order; the first that fails ends it.
+    ///
+    /// # Errors
+    /// [`PodError::Init`], or what failed.
+    pub async fn run_init_containers(&mut self) -> Result<Vec<Outcome>, PodError> {
+        let mut outcomes = Vec::new();
+        for container in self.pod.init_containers.clone() {
+            let outcome = self.start_container(&container).await?.wait().await?;
+            self.remove(&container.name).await?;
+            if outcome.exit_code != 0 {
+                return Err(PodError::Init(outcome));
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    /// Files, `CreateContainer`, `StartContainer`, streams, `WaitProcess` for one container, whoever asked for it.
+    ///
+    /// # Errors
+    /// [`PodError::Container`] with the agent's refusal.
+    pub async fn start_container(&mut self, container: &Container) -> Result<RunningContainer, PodError> {
+        let failed = |source| PodError::Container { container: container.name.clone(), source };
+        let mut container = container.clone();
+        container.env.extend(self.knobs.extra_env.iter().cloned());
+        if let Some(args) = &self.knobs.args {
+            container.command.clear();
+            container.args.clone_from(args);
+        }
+        let deadline = Instant::now() + self.patience.creating;
+        let id = loop {
+            let id = new_id()?;
+            match self.create(&id, &container).await {
+                Ok(()) => break id,
+                Err(error) if still_working(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        self.created.insert(container.name.clone(), id.clone());
+        let request = StartContainerRequest { container_id: id.clone(), ..Default::default() };
+        rpc!(self.client, start_container, &request, self.patience.request).map_err(failed)?;
+        Ok(self.follow(&container.name, &id, &id))
+    }
+
+    async fn create(&self, id: &str, container: &Container) -> Result<(), PodError> {
+        let failed = |source| PodError::Container { container: container.name.clone(), source };
+        let mounts = self.place_files(id, container).await?;
+        let spec = spec::container(&self.pod, &self.sandbox_id, id, container, mounts);
+        // What the runtime asks for when the guest is to pull the image itself.
+        let image = Storage {
+            driver: "image_guest_pull".to_owned(),
+            driver_options: vec!["image_guest_pull={\"metadata\":{}}".to_owned()],
+            source: container.image.clone(),
+            fstype: "overlay".to_owned(),
+            mount_point: spec::rootfs(id),
+            ..Default::default()
+        };
+        let request = create_request(id, spec, vec![image]);
+        rpc!(self.client, create_container, &request, self.patience.create).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Copies what the container mounts, and returns the mounts of it.
+    async fn place_files(&self, id: &str, container: &Container) -> Result<Vec<Mount>, PodError> {
+        let failed = |source| PodError::Container { container: container.name.clone(), source };
+        let copier = Copier { client: &self.client, timeout: self.patience.request };
+        let mut mounts = vec![spec::mount("/dev/shm", spec::SHM, "bind", &["rbind"])];
+        let place = |path: &str| -> Result<String, PodError> {
+            let name = path.rsplit('/').next().unwrap_or("file");
+            Ok(format!("{SHARED}/{id}-{}-{name}", &new_id()?[..16]))
+        };
+        let termination_log = match container.termination_log.as_str() {
+            "" => "/dev/termination-log",
+            path => path,
+        };
+        let hosts = format!("127.0.0.1\tlocalhost\n10.0.2.15\t{}\n", self.pod.hostname);
+        let hostname = format!("{}\n", self.pod.hostname);
+        let resolv = self.network.iter().flat_map(|network| &network.dns).fold(String::new(), |text, line| {
+            if line.is_empty() { text } else { text + line + "\n" }
+        });
+        let standard = [
+            ("/etc/hosts", hosts.as_str()),
+            (termination_log, ""),
+            ("/etc/hostname", &hostname),
+            ("/etc/resolv.conf", &resolv),
+        ];
+        for (path, text) in standard {
+            let source = place(path)?;
+            copier.file(&source, text.as_bytes()).await.map_err(failed)?;
+            mounts.push(spec::mount(path, &source, "bind", &["rbind", "rprivate", "rw"]));
+        }
+        for wanted in &container.mounts {
+            let source = match self.pod.volumes.get(&wanted.volume) {
+                None => {
+                    let detail = format!("volume {:?} is not in the pod", wanted.volume);
+                    return Err(PodError::Invalid { container: container.name.clone(), detail });
+                }
+                Some(Volume::Empty(true)) => format!("/run/kata-containers/sandbox/ephemeral/{}", wanted.volume),
+                Some(Volume::Empty(false)) => {
+                    format!("{SHARED}/{}/rootfs/local/{}", self.sandbox_id, wanted.volume)
+                }
+                Some(Volume::Files(files)) => {
+                    let source = place(&wanted.path)?;
+                    if !self.knobs.withhold_files {
+                        copier.volume(&source, &self.replaced(files)).await.map_err(failed)?;
+                    }
+                    source
+                }
+            };
+            let source = if wanted.sub_path.is_empty() { source } else { format!("{source}/{}", wanted.sub_path) };
+            let access = if wanted.read_only { "ro" } else { "rw" };
+            mounts.push(spec::mount(&wanted.path, &source, "bind", &["rbind", "rprivate", access]));
+        }
+        if let Some((path, files)) = &self.knobs.extra_mount {
+            let source = place(path)?;
+            copier.volume(&source, files).await.map_err(failed)?;
+            mounts.push(spec::mount(path, &source, "bind", &["rbind", "rprivate", "rw"]));
+        }
+        Ok(mounts)
+    }
+
+    fn replaced(&self, files: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>> {
+        let replacement = |(name, data): (&String, &Vec<u8>)| {
+            (name.clone(), self.knobs.replaced_files.get(name).unwrap_or(data).clone())
+        };
+        files.iter().map(replacement).collect()
+    }
+
+    fn follow(&self, name: &str, id: &str, exec_id: &str) -> RunningContainer {
+        let process = (id.to_owned(), exec_id.to_owned());
+        let stream = |stream| {
+            streams::read(self.client.clone(), process.clone(), name.to_owned(), stream, self.output.clone())
+        };
+        RunningContainer {
+            name: name.to_owned(),
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            stdout: stream(Stream::Stdout),
+            stderr: stream(Stream::Stderr),
+            wait: wait_task(self.client.clone(), id.to_owned(), exec_id.to_owned()),
+        }
+    }
+
+    /// `kubectl exec`, or the kubelet's exec probe: starts `command` in a running container.
+    ///
+    /// # Errors
+    /// [`PodError::Container`] with the agent's refusal.
+    pub async fn exec(&self, container: &str, command: &[String]) -> Result<RunningContainer, PodError> {
+        let failed = |source| PodError::Container { container: container.to_owned(), source };
+        let id = self.id_of(container)?;
+        let exec_id = new_id()?;
+        let known = self.pod.containers.iter().chain(&self.pod.init_containers);
+        let known = known.chain(&self.knobs.extra_containers).find(|one| one.name == container);
+        let mut process = spec::process(&self.pod, &known.cloned().unwrap_or_default());
+        process.Args = command.to_vec();
+        process.Terminal = false;
+        let request = ExecProcessRequest {
+            container_id: id.clone(),
+            exec_id: exec_id.clone(),
+            process: MessageField::some(process),
+            ..Default::default()
+        };
+        rpc!(self.client, exec_process, &request, self.patience.request).map_err(failed)?;
+        Ok(self.follow(container, &id, &exec_id))
+    }
+
+    fn id_of(&self, container: &str) -> Result<String, PodError> {
+        self.created.get(container).cloned().ok_or_else(|| PodError::Invalid {
+            container: container.to_owned(),
+            detail: "it has not been started".to_owned(),
+        })
+    }
+
+    /// Sends a signal to a container's first process.
+    ///
+    /// # Errors
+    /// [`PodError::Container`].
+    pub async fn signal(&self, container: &str, signal: u32) -> Result<(), PodError> {
+        let id = self.id_of(container)?;
+        self.signal_id(&id, signal)
+            .await
+            .map_err(|source| PodError::Container { container: container.to_owned(), source })
+    }
+
+    async fn signal_id(&self, id: &str, signal: u32) -> Result<(), AgentError> {
+        let request =
+            SignalProcessRequest { container_id: id.to_owned(), exec_id: id.to_owned(), signal, ..Default::default() };
+        match rpc!(self.client, signal_process, &request, self.patience.request) {
+            // The shim maps it to "already terminated".
+            Err(error) if error.code() == Some(ttrpc::Code::NOT_FOUND) => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// Removes a container that has ended.
+    ///
+    /// # Errors
+    /// [`PodError::Container`].
+    pub async fn remove(&mut self, container: &str) -> Result<(), PodError> {
+        let id = self.id_of(container)?;
+        let request = RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
+        rpc!(self.client, remove_container, &request, self.patience.request)
+            .map_err(|source| PodError::Container { container: container.to_owned(), source })?;
+        self.created.remove(container);
+        Ok(())
+    }
+
+    /// Ends containers that run: TERM, `grace`, KILL; how each ended.
+    ///
+    /// # Errors
+    /// [`PodError::Container`].
+    pub async fn stop(&self, running: Vec<RunningContainer>, grace: Duration) -> Result<Vec<Outcome>, PodError> {
+        for container in &running {
+            self.signal(&container.name, SIGTERM).await?;
+        }
+        let deadline = Instant::now() + grace;
+        while Instant::now() < deadline && !running.iter().all(RunningContainer::ended) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut outcomes = Vec::new();
+        for container in running {
+            if !container.ended() {
+                self.signal(&container.name, SIGKILL).await?;
+            }
+            outcomes.push(container.wait().await?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Removes what is left, ends the pause container and the sandbox. The guest powers off.
+    ///
+    /// # Errors
+    /// The first request that failed; the others were made.
+    pub async fn destroy(mut self) -> Result<(), PodError> {
+        let mut first = Ok(());
+        let mut note = |outcome: Result<(), PodError>| {
+            if first.is_ok() {
+                first = outcome;
+            }
+        };
+        for name in self.created.keys().cloned().collect::<Vec<_>>() {
+            note(self.signal(&name, SIGKILL).await);
+            note(self.remove(&name).await);
+        }
+        if let Some(pause) = self.pause.take() {
+            let id = self.sandbox_id.clone();
+            note(self.signal_id(&id, SIGKILL).await.map_err(PodError::Sandbox));
+            let _ = tokio::time::timeout(self.patience.request, pause).await;
+            let request = RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
+            let removed = rpc!(self.client, remove_container, &request, self.patience.request);
+            note(removed.map(drop).map_err(PodError::Sandbox));
+        }
+        let request = DestroySandboxRequest::default();
+        match rpc!(self.client, destroy_sandbox, &request, self.patience.request) {
+            // The power may go off before the answer is out.
+            Ok(_) | Err(AgentError::Lost { .. }) => {}
+            Err(error) => note(Err(PodError::Sandbox(error))),
+        }
+        first
+    }
+
+    /// The containers of the pod, and those that a hostile host adds, all started.
+    ///
+    /// # Errors
+    /// [`PodError::Container`] for the first that is refused.
+    pub async fn start_containers(&mut self) -> Result<Vec<RunningContainer>, PodError> {
+        let mut running = Vec::new();
+        let containers: Vec<Container> =
+            self.pod.containers.iter().chain(&self.knobs.extra_containers).cloned().collect();
+        for container in &containers {
+            running.push(self.start_container(container).await?);
+        }
+        Ok(running)
+    }
+
+    /// The whole life: sandbox, init containers, containers to their end. Call [`PodRun::destroy`] afterwards.
+    ///
+    /// # Errors
+    /// [`PodError`].
+    pub async fn run(&mut self) -> Result<Vec<Outcome>, PodError> {
+        self.start_sandbox().await?;
+        let mut outcomes = self.run_init_containers().await?;
+        for container in self.start_containers().await? {
+            outcomes.push(container.wait().await?);
+        }
+        Ok(outcomes)
+    }
+
+    /// `CloseStdin` of a container's first process.
+    ///
+    /// # Errors
+    /// [`PodError::Container`].
+    pub async fn close_stdin(&self, running: &RunningContainer) -> Result<(), PodError> {
+        let request = CloseStdinRequest {
+            container_id: running.id.clone(),
+            exec_id: running.exec_id.clone(),
+            ..Default::default()
+        };
+        rpc!(self.client, close_stdin, &request, self.patience.request)
+            .map_err(|source| PodError::Container { container: running.name.clone(), source })?;
+        Ok(())
+    }
+}
+
+/// Errors after which the kubelet's next try may succeed, because the agent goes on pulling.
+fn still_working(error: &PodError) -> bool {
+    let PodError::Container { source, .. } = error else { return false };
+    matches!(source.code(), Some(ttrpc::Code::UNAVAILABLE | ttrpc::Code::DEADLINE_EXCEEDED))
+}
+
+fn create_request(id: &str, spec: Spec, storages: Vec<Storage>) -> CreateContainerRequest {
+    CreateContainerRequest {
+        container_id: id.to_owned(),
+        exec_id: id.to_owned(),
+        storages,
+        OCI: MessageField::some(spec),
+        ..Default::default()
+    }
+}
+
+fn wait_task(client: AgentClient, id: String, exec_id: String) -> JoinHandle<Result<i32, AgentError>> {
+    tokio::spawn(async move {
+        let request = WaitProcessRequest { container_id: id, exec_id, ..Default::default() };
+        let answer = rpc!(client, wait_process, &request, Duration::ZERO)?;
+        Ok(answer.status)
+    })
+}
