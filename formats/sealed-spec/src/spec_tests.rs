@@ -1,1 +1,153 @@
+//! Each rule of the plaintext, broken alone.
 
+use super::*;
+
+fn spec() -> SealedSpec {
+    let pod = serde_json::from_value(serde_json::json!({
+        "initContainers": [{ "name": "setup", "image": "registry.example:5000/team/setup" }],
+        "containers": [{ "name": "web", "image": "registry.example:5000/team/web:1.2" }],
+    }))
+    .unwrap();
+    let mut spec = SealedSpec::new(pod);
+    for name in ["setup", "web"] {
+        let reference = format!("registry.example:5000/team/{name}:1.2");
+        spec.images.insert(
+            name.into(),
+            ImageRef { reference, digest: format!("sha256:{}", "0f".repeat(32)), key: None },
+        );
+    }
+    spec.registries.push(RegistrySource {
+        host: "registry.example:5000".into(),
+        location: "https://10.0.2.2:5000".into(),
+        ca: None,
+        username: None,
+        password: None,
+    });
+    spec.grants.exec.insert("web".into(), vec![vec!["/bin/date".into()]]);
+    spec
+}
+
+fn refusal(change: impl FnOnce(&mut SealedSpec)) -> String {
+    let mut spec = spec();
+    change(&mut spec);
+    spec.validate().unwrap_err().to_string()
+}
+
+#[test]
+fn the_good_one_is_good_and_round_trips() {
+    let spec = spec();
+    spec.validate().unwrap();
+    let json = serde_json::to_vec(&spec).unwrap();
+    assert!(SealedSpec::from_json(&json).unwrap() == spec);
+    assert_eq!(spec.image("web").unwrap().registry(), "registry.example:5000");
+    assert_eq!(spec.image("web").unwrap().repository(), "team/web");
+    assert!(spec.registry("registry.example:5000").is_some());
+}
+
+#[test]
+fn grants_are_off_by_default() {
+    let grants = Grants::default();
+    assert_eq!(grants.logs, Logs::Off);
+    assert!(grants.exec.is_empty());
+    let json = r#"{"version":1,"pod":{"containers":[{"name":"a","image":"r/a"}]},"images":{"a":{"reference":"r/a","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}}}"#;
+    assert!(SealedSpec::from_json(json.as_bytes()).unwrap().grants == Grants::default());
+}
+
+#[test]
+fn images_match_containers() {
+    assert!(refusal(|spec| drop(spec.images.remove("setup"))).contains("\"setup\" has no image digest"));
+    assert!(
+        refusal(|spec| {
+            let image = spec.images["web"].clone();
+            spec.images.insert("other".into(), image);
+        })
+        .contains("\"other\", which is not a container")
+    );
+    for (digest, _) in [
+        ("sha256:00", ()),
+        ("", ()),
+        (&*format!("sha256:{}", "0F".repeat(32)), ()),
+        (&*format!("sha512:{}", "0f".repeat(64)), ()),
+    ] {
+        let digest = digest.to_owned();
+        assert!(
+            refusal(|spec| spec.images.get_mut("web").unwrap().digest = digest)
+                .contains("its digest must be")
+        );
+    }
+    for reference in [
+        "",
+        "registry.example",
+        "registry.example/",
+        "registry.example/a b",
+        "registry.example/../x",
+        "registry.example//x",
+    ] {
+        assert!(
+            refusal(|spec| spec.images.get_mut("web").unwrap().reference = reference.into())
+                .contains("its re"),
+            "{reference}"
+        );
+    }
+}
+
+#[test]
+fn registries() {
+    let with = |change: fn(&mut RegistrySource)| refusal(|spec| change(&mut spec.registries[0]));
+    assert!(with(|r| r.host = "https://x".into()).contains("its host must be"));
+    assert!(with(|r| r.location = "10.0.2.2:5000".into()).contains("https:// or http://"));
+    assert!(with(|r| r.location = "ftp://10.0.2.2".into()).contains("https:// or http://"));
+    assert!(with(|r| r.location = "https://user@10.0.2.2".into()).contains("without path, user or query"));
+    assert!(with(|r| r.location = "https://10.0.2.2/v2".into()).contains("without path, user or query"));
+    assert!(with(|r| r.location = "https://10.0.2.2:0".into()).contains("without path, user or query"));
+    assert!(with(|r| r.ca = Some("nonsense".into())).contains("must be PEM"));
+    assert!(
+        with(|r| {
+            r.location = "http://10.0.2.2".into();
+            r.ca = Some("-----BEGIN CERTIFICATE-----".into());
+        })
+        .contains("makes no sense")
+    );
+    assert!(with(|r| r.username = Some("u".into())).contains("go together"));
+    assert!(with(|r| r.password = Some(Secret::new("p"))).contains("go together"));
+    assert!(
+        refusal(|spec| {
+            let twin = spec.registries[0].clone();
+            spec.registries.push(twin);
+        })
+        .contains("listed twice")
+    );
+}
+
+#[test]
+fn grants() {
+    assert!(
+        refusal(|spec| drop(spec.grants.exec.insert("db".into(), vec![vec!["x".into()]])))
+            .contains("no such container")
+    );
+    for commands in [vec![], vec![vec![]], vec![vec![String::new()]]] {
+        assert!(
+            refusal(|spec| drop(spec.grants.exec.insert("web".into(), commands)))
+                .contains("an empty command")
+        );
+    }
+    assert!(
+        refusal(|spec| drop(spec.grants.exec.insert("web".into(), vec![vec!["a\0b".into()]])))
+            .contains("NUL")
+    );
+}
+
+#[test]
+fn hosts_and_ports() {
+    for good in
+        ["localhost", "registry.example", "Registry.Example:5000", "127.0.0.1:1", "[::1]", "[fe80::1]:65535"]
+    {
+        assert!(host_port(good), "{good}");
+    }
+    for bad in [
+        "", ":5000", "a:", "a:65536", "a:+1", "a b", "a/b", "[::1", "[x]", "[::1]x", "::1", "a@b", "a?b",
+        "a#b",
+    ] {
+        assert!(!host_port(bad), "{bad}");
+    }
+}

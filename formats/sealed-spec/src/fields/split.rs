@@ -49,7 +49,7 @@ const KINDS: [(WorkloadKind, &str); 7] = [
 ];
 
 /// Where the table changes its scope: a field, the scope inside it, and whether it is a list.
-const DESCENTS: &[(&str, &str, bool)] = &[
+pub(super) const DESCENTS: &[(&str, &str, bool)] = &[
     ("manifest.metadata", "metadata", false),
     ("Deployment.template", "template", false),
     ("ReplicaSet.template", "template", false),
@@ -92,7 +92,8 @@ pub(super) fn template_path(kind: WorkloadKind) -> &'static [&'static str] {
 pub fn split(workload: Value) -> Result<Split, FieldError> {
     let mut manifest = workload;
     drop_nulls(&mut manifest);
-    let object = manifest.as_object().ok_or_else(|| FieldError::new(".", "a Kubernetes object is needed"))?;
+    let object =
+        manifest.as_object_mut().ok_or_else(|| FieldError::new(".", "a Kubernetes object is needed"))?;
     let kind = kind_of(object)?;
     let name = object.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
     let name = name.filter(|name| dns_subdomain(name)).ok_or_else(|| {
@@ -101,6 +102,7 @@ pub fn split(workload: Value) -> Result<Split, FieldError> {
             "a lower-case DNS name is needed: the sealed document is bound to it",
         )
     })?;
+    let name = name.to_owned();
     let namespace = match object.get("metadata").and_then(|metadata| metadata.get("namespace")) {
         None => None,
         Some(namespace) => {
@@ -129,7 +131,7 @@ pub fn split(workload: Value) -> Result<Split, FieldError> {
     })?;
     pod.validate().map_err(|error| FieldError::new(join(&path, &error.path), error.rule))?;
     finish(&mut public, kind);
-    let workload = Workload { kind, name: name.to_owned() };
+    let workload = Workload { kind, name };
     Ok(Split { public: Value::Object(public), pod, workload, namespace })
 }
 
@@ -175,9 +177,14 @@ impl Walk {
         &self,
         scope: &str,
         path: &str,
-        object: &Map<String, Value>,
+        object: &mut Map<String, Value>,
     ) -> Result<Map<String, Value>, FieldError> {
         let mut public = Map::new();
+        // A refused field that is empty says no more than its absence.
+        let refused = |key: &str| {
+            lookup(&format!("{scope}.{key}")).is_some_and(|row| row.treatment == Treatment::Refused)
+        };
+        object.retain(|key, value| !(is_empty(value) && refused(key)));
         for (key, value) in object {
             let place = join(path, key);
             let field = format!("{scope}.{key}");
@@ -190,8 +197,9 @@ impl Walk {
             let outside = match inside {
                 Some((scope, true)) => self.list(scope, &place, value)?,
                 Some((scope, false)) => {
-                    let object =
-                        value.as_object().ok_or_else(|| FieldError::new(&place, "a mapping is needed"))?;
+                    let object = value
+                        .as_object_mut()
+                        .ok_or_else(|| FieldError::new(&place, "a mapping is needed"))?;
                     let walk = Self { hook: hook_of(&field).or(self.hook), ..self.clone() };
                     let inner = walk.object(scope, &place, object)?;
                     (!inner.is_empty()).then_some(Value::Object(inner))
@@ -205,12 +213,13 @@ impl Walk {
         Ok(public)
     }
 
-    fn list(&self, scope: &str, path: &str, value: &Value) -> Result<Option<Value>, FieldError> {
-        let items = value.as_array().ok_or_else(|| FieldError::new(path, "a list is needed"))?;
+    fn list(&self, scope: &str, path: &str, value: &mut Value) -> Result<Option<Value>, FieldError> {
+        let items = value.as_array_mut().ok_or_else(|| FieldError::new(path, "a list is needed"))?;
         let mut public = Vec::new();
-        for (index, item) in items.iter().enumerate() {
+        for (index, item) in items.iter_mut().enumerate() {
             let place = format!("{path}[{index}]");
-            let object = item.as_object().ok_or_else(|| FieldError::new(&place, "a mapping is needed"))?;
+            let object =
+                item.as_object_mut().ok_or_else(|| FieldError::new(&place, "a mapping is needed"))?;
             let mut walk = self.clone();
             if scope == "container" {
                 walk.container = object.get("name").and_then(Value::as_str).map(str::to_owned);
@@ -239,8 +248,6 @@ impl Walk {
             }
             Treatment::Sealed => Ok(None),
             Treatment::Placeholder => Ok(self.placeholder(field, value)),
-            // An empty value says no more than its absence.
-            Treatment::Refused if is_empty(value) => Ok(None),
             Treatment::Refused => Err(refusal(place, row)),
         }
     }
