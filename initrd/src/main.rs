@@ -5,6 +5,7 @@ use clap::Parser;
 use initrd::{Inputs, Manifest, build};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Builds a reproducible initrd from a manifest: the same inputs give the same bytes.
 #[derive(Parser)]
@@ -21,8 +22,17 @@ struct Arguments {
     out: PathBuf,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("initrd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
     let text = fs::read_to_string(&arguments.manifest)
         .with_context(|| format!("reading {}", arguments.manifest.display()))?;
     let manifest = Manifest::parse(&text).with_context(|| format!("in {}", arguments.manifest.display()))?;

@@ -1,3 +1,257 @@
-//! Software AMD secure processor for machines without the hardware; test and demo only.
+//! Command line of the emulated secure processor: make one, make its firmware file, serve a VM.
 
-fn main() {}
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use sealpod_emulator::certificates::AUTHORITY_BITS;
+use sealpod_emulator::firmware::{self, Firmware};
+use sealpod_emulator::measure::{BootFiles, CpuModel, HashTable, Launch as Measured};
+use sealpod_emulator::processor::{Faults, Launch, Processor};
+use sealpod_emulator::product::{Product, Tcb};
+use sealpod_emulator::server::Listener;
+use sealpod_emulator::state::{State, initialise};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+/// Software AMD secure processor for machines without SEV-SNP. For tests and demonstrations: its reports
+/// are trusted only by a broker whose configuration names its ark.pem.
+#[derive(Parser)]
+#[command(name = "sealpod-emulator", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a processor: chip, root, signing key and certificates.
+    Init {
+        /// The directory to make it in.
+        #[arg(long)]
+        state: PathBuf,
+        /// Milan, Genoa or Turin.
+        #[arg(long, default_value = "Milan")]
+        product: Product,
+    },
+    /// Write the OVMF-shaped file that emulated launches measure in place of OVMF.
+    Firmware {
+        /// The file to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Print the launch digest that `serve` would report for these files.
+    Measure(Boot),
+    /// Be the processor of one VM, until SIGTERM or until standard input ends.
+    Serve(Box<Serve>),
+}
+
+/// What QEMU boots.
+#[derive(Args)]
+struct Boot {
+    /// The firmware file.
+    #[arg(long)]
+    firmware: PathBuf,
+    /// QEMU's -kernel.
+    #[arg(long)]
+    kernel: PathBuf,
+    /// QEMU's -initrd.
+    #[arg(long)]
+    initrd: PathBuf,
+    /// A file with QEMU's -append, without a line end.
+    #[arg(long)]
+    append_file: PathBuf,
+    /// QEMU's -smp.
+    #[arg(long)]
+    vcpus: u32,
+    /// The CPU model that the launch declares, by QEMU's name.
+    #[arg(long)]
+    cpu_model: CpuModel,
+    /// SEV_FEATURES of the virtual processors, in hexadecimal.
+    #[arg(long, value_parser = hexadecimal, default_value = "1")]
+    guest_features: u64,
+}
+
+#[derive(Args)]
+struct Serve {
+    #[command(flatten)]
+    boot: Boot,
+    /// The directory that `init` made.
+    #[arg(long)]
+    state: PathBuf,
+    /// The unix socket on which vsock port 4051 of the guest arrives: `<vm socket>_4051`.
+    #[arg(long)]
+    listen: PathBuf,
+    /// HOST_DATA: SHA-256 of the initdata.
+    #[arg(long, value_parser = bytes::<32>)]
+    host_data: Bytes<32>,
+    /// Guest policy, in hexadecimal; checked as the firmware does.
+    #[arg(long, value_parser = hexadecimal, default_value = "30000")]
+    policy: u64,
+    /// Reported TCB, for which the chip's key is certified.
+    #[arg(long, default_value_t)]
+    tcb: Tcb,
+    /// Committed TCB [default: as --tcb].
+    #[arg(long)]
+    committed_tcb: Option<Tcb>,
+    /// TCB at launch [default: as --tcb].
+    #[arg(long)]
+    launch_tcb: Option<Tcb>,
+    /// Privilege level at which the guest runs.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3))]
+    vmpl: u32,
+    #[command(flatten)]
+    faults: FaultOptions,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Faults, for tests of verifiers and drivers")]
+struct FaultOptions {
+    /// Answer this many requests with "busy" first; the guest's driver waits 2 s after each.
+    #[arg(long, default_value_t = 0)]
+    fault_busy: u32,
+    /// Reports name this policy, unchecked.
+    #[arg(long, value_parser = hexadecimal)]
+    fault_policy: Option<u64>,
+    /// Reports name this privilege level.
+    #[arg(long)]
+    fault_vmpl: Option<u32>,
+    /// Reports name this chip, which the certificate doesn't.
+    #[arg(long, value_parser = bytes::<64>)]
+    fault_chip_id: Option<Bytes<64>>,
+    /// Reports name this TCB, which the certificate doesn't.
+    #[arg(long)]
+    fault_reported_tcb: Option<Tcb>,
+    /// One bit of every signature is wrong.
+    #[arg(long)]
+    fault_signature: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sealpod-emulator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Init { state, product } => {
+            initialise(&state, product, AUTHORITY_BITS, SystemTime::now())?;
+            println!("emulated {} processor in {}", product.name(), state.display());
+            println!(
+                "brokers that shall trust it name {} as an emulated root",
+                state.join("ark.pem").display()
+            );
+            Ok(())
+        }
+        Command::Firmware { out } => {
+            fs::write(&out, firmware::generate()).with_context(|| format!("writing {}", out.display()))
+        }
+        Command::Measure(boot) => {
+            println!("{}", hex::encode(measure(&boot)?));
+            Ok(())
+        }
+        Command::Serve(options) => serve(*options),
+    }
+}
+
+fn measure(boot: &Boot) -> Result<[u8; 48]> {
+    let bytes = fs::read(&boot.firmware).with_context(|| format!("reading {}", boot.firmware.display()))?;
+    let firmware = Firmware::parse(bytes)?;
+    let files = BootFiles { kernel: &boot.kernel, initrd: &boot.initrd, command_line: &boot.append_file };
+    let hashes = HashTable::of_files(&files)?;
+    let launch = Measured {
+        firmware: &firmware,
+        hashes: &hashes,
+        vcpus: boot.vcpus,
+        cpu: boot.cpu_model,
+        guest_features: boot.guest_features,
+    };
+    Ok(launch.digest()?)
+}
+
+fn serve(options: Serve) -> Result<()> {
+    // Before any thread starts, so that all of them leave these signals to the wait below.
+    let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    stop.thread_block().context("blocking signals")?;
+
+    let measurement = measure(&options.boot)?;
+    let state = State::load(&options.state)?;
+    let mut report_id = [0; 32];
+    getrandom::fill(&mut report_id).context("reading random numbers")?;
+    let launch = Launch {
+        policy: options.policy,
+        measurement,
+        host_data: options.host_data.0,
+        report_id,
+        vmpl: options.vmpl,
+        reported_tcb: options.tcb,
+        committed_tcb: options.committed_tcb.unwrap_or(options.tcb),
+        launch_tcb: options.launch_tcb.unwrap_or(options.tcb),
+    };
+    let above = [&state.ark_certificate, &state.ask_certificate];
+    let faults = options.faults.into();
+    let processor = Processor::launch(state.chip, launch, faults, &state.ask, above, SystemTime::now())?;
+
+    let listener = Listener::bind(&options.listen)?;
+    listener.serve(&Arc::new(processor)).context("starting the server's thread")?;
+    thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(stop_with_stdin)
+        .context("watching standard input")?;
+    eprintln!("emulated launch, digest {}", hex::encode(measurement));
+    println!("ready");
+    io::stdout().flush().context("writing to standard output")?;
+    stop.wait().context("waiting for a signal")?;
+    Ok(())
+}
+
+/// Whoever started this process holds the other end of its standard input; when that is gone, so is the VM.
+fn stop_with_stdin() {
+    let mut stdin = io::stdin().lock();
+    let mut ignored = [0; 256];
+    loop {
+        match stdin.read(&mut ignored) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    let _ = kill(Pid::this(), Signal::SIGTERM);
+}
+
+impl From<FaultOptions> for Faults {
+    fn from(options: FaultOptions) -> Self {
+        Self {
+            busy: options.fault_busy,
+            policy: options.fault_policy,
+            vmpl: options.fault_vmpl,
+            chip_id: options.fault_chip_id.map(|bytes| bytes.0),
+            reported_tcb: options.fault_reported_tcb,
+            signature: options.fault_signature,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Bytes<const N: usize>([u8; N]);
+
+fn bytes<const N: usize>(text: &str) -> Result<Bytes<N>, String> {
+    let mut value = [0; N];
+    hex::decode_to_slice(text, &mut value).map_err(|_| format!("expected {} hexadecimal digits", 2 * N))?;
+    Ok(Bytes(value))
+}
+
+fn hexadecimal(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16)
+        .map_err(|_| "expected a hexadecimal number".to_owned())
+}

@@ -1,0 +1,19 @@
+//! `/init` of the test initrd: serves `/dev/sev-guest` from a child, then becomes the agent.
+
+use sealpod_emulator::guest::{DAEMON, become_agent, serve_device};
+use std::env;
+
+fn main() {
+    let mut arguments = env::args_os();
+    let program = arguments.next().unwrap_or_else(|| "/init".into());
+    let error = match arguments.next() {
+        Some(argument) if argument == DAEMON => match serve_device() {
+            Ok(()) => return,
+            Err(error) => error,
+        },
+        _ => become_agent(&program),
+    };
+    // The console of a test guest; there is nothing secret in it.
+    eprintln!("sealpod-emulated-sp: {error}");
+    std::process::exit(1);
+}

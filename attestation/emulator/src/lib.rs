@@ -1,0 +1,26 @@
+//! Software AMD secure processor for machines without the hardware; test and demo only.
+//!
+//! On the host, `sealpod-emulator` plays the secure processor of one VM: it measures the files that QEMU
+//! boots and signs attestation reports in AMD's format under a root of its own. In the guest,
+//! `sealpod-emulated-sp` plays the kernel's `sev-guest` driver and forwards to it. The agent is the same
+//! binary as in production; only a broker that was told to trusts the root.
+//!
+//! Shares no code with the verifier: what this crate writes, the verifier reads by its own understanding
+//! of AMD's specifications.
+
+pub mod certificates;
+pub mod chip;
+pub mod driver;
+pub mod firmware;
+pub mod fuse;
+pub mod guest;
+mod guid;
+pub mod measure;
+pub mod processor;
+pub mod product;
+pub mod report;
+pub mod server;
+pub mod state;
+pub mod wire;
+
+use guid::guid;
