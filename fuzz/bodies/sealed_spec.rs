@@ -1,0 +1,50 @@
+//! Bodies of the fuzz targets of `formats/sealed-spec`: they must not panic, and what a parser accepts
+//! it must give back unchanged.
+
+#![allow(dead_code)] // Each target uses one of them.
+
+use sealed_spec::initdata::{Initdata, annotation, device};
+use sealed_spec::{SealedDocument, SpecKey, fields};
+
+/// A sealed document from a ConfigMap: any text.
+pub(crate) fn sealed_document(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(document) = SealedDocument::parse(text) else { return };
+    assert_eq!(document.as_str(), text, "a second spelling was accepted");
+    let Ok(key) = SpecKey::from_bytes(&[7; 32]) else { return };
+    if let Ok(spec) = document.open(&key) {
+        assert!(spec.validate().is_ok(), "an invalid specification was opened");
+    }
+}
+
+/// Initdata as TOML: any bytes.
+pub(crate) fn initdata_toml(data: &[u8]) {
+    let Ok(initdata) = Initdata::parse(data) else { return };
+    let Ok(text) = initdata.to_toml() else { panic!("what was read can't be written") };
+    assert!(Initdata::parse(text.as_bytes()).is_ok_and(|again| again == initdata));
+}
+
+/// The initdata block device and the annotation: any bytes.
+pub(crate) fn initdata_device(data: &[u8]) {
+    if let Ok(document) = device::decode(data) {
+        let Ok(again) = device::encode(&document) else { panic!("what was read can't be framed") };
+        assert!(device::decode(&again).is_ok_and(|once_more| once_more == document));
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = annotation::decode(text);
+    }
+}
+
+/// A manifest as the owner's tool reads it: any JSON value. No sealed text may show up outside.
+pub(crate) fn manifest_split(data: &[u8]) {
+    let Ok(value) = serde_json::from_slice(data) else { return };
+    let Ok(split) = fields::split(value) else { return };
+    assert!(split.pod.validate().is_ok(), "an invalid pod was accepted");
+    let publication = fields::Publication {
+        annotation: "",
+        config_map: Some("c"),
+        runtime_class: None,
+        placeholder_image: None,
+    };
+    split.publish(&publication);
+}
