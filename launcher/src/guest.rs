@@ -174,7 +174,7 @@ impl Guest {
             Platform::SnpEmulated { .. } => Some(emulator::serve(manifest, &run, &vm, &options.host_data).await?),
         };
         let vhost = run.join("vhost.sock");
-        let vsock = Device::start(&vhost, &vm)?;
+        let vsock = Device::start(&vhost, &vm, matches!(manifest.platform, Platform::Snp { .. }))?;
         let boot = qemu::Boot {
             accelerator,
             vsock: Some(&vhost),

@@ -25,7 +25,6 @@ const LONGEST: usize = 64 * 1024;
 const VIRTIO_F_NOTIFY_ON_EMPTY: u64 = 1 << 24;
 const VIRTIO_RING_F_EVENT_IDX: u64 = 1 << 29;
 const VIRTIO_F_VERSION_1: u64 = 1 << 32;
-/// Encrypted guests insist on it; without an IOMMU in the VM it changes nothing for us.
 const VIRTIO_F_ACCESS_PLATFORM: u64 = 1 << 33;
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -35,11 +34,13 @@ pub(super) struct Backend {
     memory: Option<Memory>,
     event_idx: bool,
     buffer: Vec<u8>,
+    /// The guest's memory is encrypted, so it insists on the platform's access rules.
+    encrypted: bool,
 }
 
 impl Backend {
-    pub(super) fn new(switch: Switch) -> Backend {
-        Backend { switch, memory: None, event_idx: false, buffer: vec![0; LONGEST] }
+    pub(super) fn new(switch: Switch, encrypted: bool) -> Backend {
+        Backend { switch, memory: None, event_idx: false, buffer: vec![0; LONGEST], encrypted }
     }
 
     /// Everything the guest has put into its transmit queue.
@@ -125,15 +126,19 @@ impl VhostUserBackendMut for Backend {
     }
 
     fn features(&self) -> u64 {
-        VIRTIO_F_VERSION_1
-            | VIRTIO_F_ACCESS_PLATFORM
+        let access = if self.encrypted { VIRTIO_F_ACCESS_PLATFORM } else { 0 };
+        access
+            | VIRTIO_F_VERSION_1
             | VIRTIO_F_NOTIFY_ON_EMPTY
             | VIRTIO_RING_F_EVENT_IDX
             | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::CONFIG
+        // QEMU wants the latter two of a backend with access rules, for an IOMMU that the VM doesn't have.
+        let access = VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::BACKEND_REQ;
+        let always = VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::CONFIG;
+        if self.encrypted { always | access } else { always }
     }
 
     fn set_event_idx(&mut self, enabled: bool) {

@@ -46,13 +46,13 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Listens for QEMU at `vhost` and for host programs at `vm`.
-    pub(crate) fn start(vhost: &Path, vm: &Path) -> Result<Device, VsockError> {
+    /// Listens for QEMU at `vhost` and for host programs at `vm`; `encrypted`: the guest's memory is.
+    pub(crate) fn start(vhost: &Path, vm: &Path, encrypted: bool) -> Result<Device, VsockError> {
         let start = |error: &dyn std::fmt::Display| VsockError::Start(error.to_string());
         let switch = Switch::bind(vm, GUEST_CID)
             .map_err(|source| VsockError::Bind { path: vm.to_owned(), source })?;
         let sockets = switch.events();
-        let backend = Arc::new(RwLock::new(Backend::new(switch)));
+        let backend = Arc::new(RwLock::new(Backend::new(switch, encrypted)));
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let mut daemon =
             VhostUserDaemon::new("vsock".to_owned(), backend, memory).map_err(|error| start(&error))?;
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_device_that_qemu_never_opened_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let device = Device::start(&directory.path().join("vhost"), &directory.path().join("vm")).unwrap();
+        let device = Device::start(&directory.path().join("vhost"), &directory.path().join("vm"), false).unwrap();
         drop(device);
     }
 
@@ -102,7 +102,7 @@ mod tests {
         use std::io::{Read as _, Write as _};
         let directory = tempfile::tempdir().unwrap();
         let vm = directory.path().join("vm");
-        let _device = Device::start(&directory.path().join("vhost"), &vm).unwrap();
+        let _device = Device::start(&directory.path().join("vhost"), &vm, false).unwrap();
         let mut stream = UnixStream::connect(&vm).unwrap();
         let _ = stream.write_all(b"CONNECT 1024\n");
         assert!(matches!(stream.read(&mut [0; 8]), Ok(0) | Err(_)));

@@ -1,0 +1,181 @@
+//! A guest really boots: needs QEMU, and a kernel named by `SEALPOD_TEST_KERNEL`; skipped with a word otherwise.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use launcher::{Accelerator, BootError, BootOptions, Choice, Guest, GuestManifest};
+
+fn kernel() -> Option<PathBuf> {
+    let kernel = std::env::var_os("SEALPOD_TEST_KERNEL").map(PathBuf::from);
+    let qemu = std::process::Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
+    match kernel {
+        Some(kernel) if qemu && kernel.is_file() => Some(kernel),
+        _ => {
+            eprintln!("skipped: needs qemu-system-x86_64 and SEALPOD_TEST_KERNEL=<bzImage>");
+            None
+        }
+    }
+}
+
+fn manifest(kernel: &Path, directory: &Path) -> GuestManifest {
+    std::fs::write(directory.join("initrd"), "not an archive").unwrap();
+    std::fs::write(directory.join("firmware"), "").unwrap();
+    let text = format!(
+        "firmware = 'firmware'\nkernel = '{}'\ninitrd = 'initrd'\ncpu_model = 'EPYC-Milan'\nmemory_mib = 256\n\
+         [platform]\nkind = 'snp'",
+        kernel.display()
+    );
+    GuestManifest::parse(&text, directory).unwrap()
+}
+
+/// The emulated platform without its emulator: `true` says nothing and ends.
+fn emulated(kernel: &Path, directory: &Path, emulator: &str) -> GuestManifest {
+    let mut manifest = manifest(kernel, directory);
+    manifest.platform = launcher::Platform::SnpEmulated {
+        emulator: PathBuf::from(emulator),
+        state: directory.join("state"),
+        policy: launcher::DEFAULT_SNP_POLICY,
+    };
+    manifest
+}
+
+fn options(directory: &Path) -> BootOptions {
+    BootOptions {
+        accelerator: Choice::Fixed(Accelerator::Tcg),
+        state_dir: directory.join("cache"),
+        runtime_dir: Some(directory.join("run")),
+        ..Default::default()
+    }
+}
+
+fn left_over(directory: &Path) -> Vec<String> {
+    std::fs::read_dir(directory.join("run"))
+        .map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect())
+        .unwrap_or_default()
+}
+
+/// A script that behaves like `sealpod-emulator serve`: says it is ready, ends with its standard input.
+fn ready_emulator(directory: &Path) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = directory.join("emulator");
+    std::fs::write(&path, "#!/bin/sh\necho ready\nexec cat >/dev/null\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// The kernel comes up, finds no `/init` and panics: `panic=-1` ends the VM, and the error shows the console.
+#[tokio::test]
+async fn a_guest_that_does_not_come_up_shows_its_console_and_leaves_nothing() {
+    let Some(kernel) = kernel() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = emulated(&kernel, directory.path(), &ready_emulator(directory.path()));
+    let guest = Guest::boot(&manifest, &options(directory.path())).await.unwrap();
+    let pid = guest.qemu_pid();
+    let error = guest.connect().await.unwrap_err();
+    assert!(matches!(error, BootError::Ended { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("Kernel panic"), "{text}");
+    drop(guest);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert!(left_over(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn an_emulator_that_is_not_ready_is_an_error_that_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("bzImage"), "").unwrap();
+    let kernel = directory.path().join("bzImage");
+    for (emulator, named) in [("true", "it ended"), ("/nonexistent/emulator", "/nonexistent/emulator")] {
+        let manifest = emulated(&kernel, directory.path(), emulator);
+        let error = Guest::boot(&manifest, &options(directory.path())).await.unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+        assert!(left_over(directory.path()).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_not_there_is_named_before_anything_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("bzImage");
+    std::fs::write(&kernel, "").unwrap();
+    let manifest = emulated(&kernel, directory.path(), "true");
+    let mut options = options(directory.path());
+    options.relay_socket = Some(directory.path().join("relay.sock"));
+    let error = Guest::boot(&manifest, &options).await.unwrap_err();
+    assert!(matches!(error, BootError::Relay { .. }), "{error}");
+    assert!(error.to_string().contains("sealpod-relay"), "{error}");
+    assert!(left_over(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_qemu_that_is_not_installed_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("bzImage");
+    std::fs::write(&kernel, "").unwrap();
+    let mut manifest = emulated(&kernel, directory.path(), &ready_emulator(directory.path()));
+    manifest.qemu = PathBuf::from("/nonexistent/qemu");
+    let error = Guest::boot(&manifest, &options(directory.path())).await.unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/qemu") && error.contains("is it installed"), "{error}");
+    assert!(left_over(directory.path()).is_empty());
+}
+
+/// Only with `SEALPOD_TEST_ECHO_INITRD`, an initrd whose init echoes on vsock port 1024.
+#[tokio::test]
+async fn vsock_carries_bytes() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (Some(kernel), Some(initrd)) = (kernel(), std::env::var_os("SEALPOD_TEST_ECHO_INITRD")) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut manifest = emulated(&kernel, directory.path(), &ready_emulator(directory.path()));
+    manifest.initrd = PathBuf::from(initrd);
+    let relay = directory.path().join("relay.sock");
+    let listener = tokio::net::UnixListener::bind(&relay).unwrap();
+    let echo = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        stream.write_all(&all).await.unwrap();
+        all.len()
+    });
+    let mut options = options(directory.path());
+    options.relay_socket = Some(relay);
+    let guest = Guest::boot(&manifest, &options).await.unwrap();
+    let stream = loop {
+        let mut stream = tokio::net::UnixStream::connect(guest.vsock_socket()).await.expect("the device listens");
+        let _ = stream.write_all(b"CONNECT 1024\n").await;
+        let mut ok = [0; 14];
+        if stream.read_exact(&mut ok).await.is_ok() {
+            break stream;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    eprintln!("up after {:?}", guest.started().elapsed());
+    let (mut read, mut write) = stream.into_split();
+    let sent: Vec<u8> = (0..4 * 1024 * 1024u32).map(|at| (at.wrapping_mul(2654435761) >> 24) as u8).collect();
+    let copy = sent.clone();
+    let start = std::time::Instant::now();
+    let writer = tokio::spawn(async move { write.write_all(&copy).await.map(|()| write) });
+    let mut received = vec![0; sent.len()];
+    read.read_exact(&mut received).await.unwrap();
+    assert!(received == sent);
+    eprintln!("4 MiB there and back: {:?}", start.elapsed());
+    writer.await.unwrap().unwrap();
+    assert_eq!(echo.await.unwrap(), 1 << 20);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    eprintln!("{}", guest.console_tail(10));
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        let mut stream = tokio::net::UnixStream::connect(guest.vsock_socket()).await.unwrap();
+        stream.write_all(b"CONNECT 1024\n").await.unwrap();
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        let mut ok = [0; 14];
+        stream.read_exact(&mut ok).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+    }
+    for stream in &mut streams {
+        let mut hello = [0; 5];
+        stream.read_exact(&mut hello).await.unwrap();
+        assert_eq!(&hello, b"hello");
+    }
+}
