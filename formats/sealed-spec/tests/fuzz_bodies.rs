@@ -1,6 +1,8 @@
 //! Runs the bodies of the fuzz targets on the stable compiler: on random bytes, and on valid inputs
 //! with a few bytes changed.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../../../fuzz/bodies/sealed_spec.rs"]
 mod bodies;
 
