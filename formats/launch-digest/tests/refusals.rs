@@ -1,5 +1,7 @@
 //! Firmware images in which one thing is wrong, and bytes that are no image at all.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use launch_digest::{Firmware, FirmwareError, Kernel, Launch, LaunchError, MAX_VCPUS, sev, sev_es, snp};
 use proptest::prelude::*;
 
