@@ -134,4 +134,9 @@ fn invalid(detail: String) -> Refusal {
 }
 
 #[cfg(test)]
+pub(crate) fn verified_for_tests(bytes: &[u8], host_data: &[u8; 32]) -> VerifiedInitdata {
+    verify(bytes.to_vec(), host_data).unwrap()
+}
+
+#[cfg(test)]
 mod tests;

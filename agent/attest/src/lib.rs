@@ -8,3 +8,6 @@
 pub mod initdata;
 pub mod rcar;
 pub mod tee;
+
+#[cfg(test)]
+mod testing;

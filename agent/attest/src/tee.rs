@@ -57,7 +57,12 @@ pub enum TeeError {
 impl TeeError {
     /// The line for host and owner.
     pub fn refusal(&self) -> Refusal {
-        Refusal::new(Code::NoTee, chain(self))
+        let code = match self {
+            Self::Open { .. } => Code::NoTee,
+            Self::Random(_) => Code::Internal,
+            _ => Code::Evidence,
+        };
+        Refusal::new(code, chain(self))
     }
 }
 

@@ -76,8 +76,8 @@ codes! {
         "The resource does not exist, or this guest may not have it; the answer is the same for both. Check that 'sealpod push' succeeded for this sealing, and that the kbs:/// address is in the owner's own repository.";
     PolicyMissing "POLICY_MISSING", "the lineage has no release policy",
         "A key is registered but no policy says who may have it, so nobody may. Run 'sealpod push' with the policy for this lineage.";
-    Evidence "EVIDENCE", "the evidence can't be read",
-        "The attestation report or its certificates are malformed, of an unknown version, or have reserved bits set. If agent and platform are supported versions, keep the broker's audit record and report it.";
+    Evidence "EVIDENCE", "the evidence can't be had or read",
+        "The attestation report or its certificates are malformed, of an unknown version, have reserved bits set, or the firmware gave none. If agent and platform are supported versions, keep the broker's audit record and report it.";
     Signature "SIGNATURE", "the report's signature is wrong",
         "The report is not signed by the certificate that came with it. It was changed, or belongs to another chip. A genuine platform doesn't do this.";
     CertificateChain "CERTIFICATE_CHAIN", "the certificates don't lead to a trusted root",

@@ -1,0 +1,232 @@
+//! A broker in this process: TLS with certificates made on the spot, RCAR to the letter, and one fault
+//! at a time.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use protocols::rcar::{
+    AttestRequest, AuthRequest, EphemeralKey, JweFlattened, KbsError, VERSION, binding, report_data, wrap,
+};
+use protocols::refusal::{Code, Refusal};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+pub(super) const KEY: [u8; 32] = [0x5a; 32];
+
+/// What the broker does wrong, or is made to say.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Fault {
+    None,
+    /// Refuses on a path that contains this, the first n times.
+    Refuses(&'static str, Code, usize),
+    /// An error body without a refusal line.
+    Unexplained,
+    /// Answers on this path with this status and these bytes.
+    Answers(&'static str, u16, Vec<u8>),
+    /// Says it will be or is larger than any answer.
+    Oversize(&'static str),
+    Nonce(String),
+    Cookie(&'static str),
+    /// The key, for another guest.
+    ForeignKey,
+    /// The JWE of the handshake before.
+    OldJwe,
+    ShortKey,
+    /// Ends the connection after each answer.
+    HangsUp,
+    Silent,
+}
+
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(super) pem: String,
+}
+
+impl Authority {
+    pub(super) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    pub(super) fn server(&self, name: &str, expired: bool) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        if expired {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+pub(super) struct Broker {
+    pub(super) address: SocketAddr,
+    pub(super) state: Arc<State>,
+}
+
+pub(super) struct State {
+    fault: Fault,
+    initdata: String,
+    faults_left: AtomicUsize,
+    pub(super) connections: AtomicUsize,
+    pub(super) handshakes: AtomicUsize,
+    session: Mutex<Session>,
+}
+
+#[derive(Default)]
+struct Session {
+    number: usize,
+    nonce: String,
+    attested: Option<AttestRequest>,
+    last: Option<JweFlattened>,
+}
+
+impl Broker {
+    pub(super) async fn start(tls: TlsAcceptor, initdata: &str, fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let times = if let Fault::Refuses(_, _, times) = &fault { *times } else { usize::MAX };
+        let state = Arc::new(State {
+            fault,
+            initdata: initdata.to_owned(),
+            faults_left: AtomicUsize::new(times),
+            connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            session: Mutex::default(),
+        });
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let (tls, state) = (tls.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let service = service_fn(|request| answer(Arc::clone(&state), request));
+                    let http = hyper::server::conn::http1::Builder::new();
+                    drop(http.serve_connection(TokioIo::new(stream), service).await);
+                });
+            }
+        });
+        Self { address, state }
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let path = request.uri().path().to_owned();
+    let cookie = request.headers().get("cookie").map(|value| value.to_str().unwrap().to_owned());
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let mut response = match &state.fault {
+        Fault::Silent => std::future::pending().await,
+        Fault::Answers(at, status, bytes) if path.contains(at) => respond(*status, bytes.clone()),
+        Fault::Oversize(at) if path.contains(at) => respond(200, vec![b' '; 9 << 20]),
+        Fault::Unexplained if path.contains("attest") => error(KbsError::new("PolicyDeny", "no\nreason")),
+        Fault::Refuses(at, code, _) if path.contains(at) && state.faults_left.load(Ordering::SeqCst) > 0 => {
+            state.faults_left.fetch_sub(1, Ordering::SeqCst);
+            error(KbsError::new("PolicyDeny", Refusal::new(*code, "because").to_string()))
+        }
+        _ => serve(&state, &path, cookie.as_deref(), &body),
+    };
+    if state.fault == Fault::HangsUp {
+        response.headers_mut().insert("connection", "close".parse().unwrap());
+    }
+    Ok(response)
+}
+
+/// RCAR as a strict broker does it; what isn't right is refused.
+fn serve(state: &State, path: &str, cookie: Option<&str>, body: &[u8]) -> Answer {
+    let mut session = state.session.lock().unwrap();
+    let expected_cookie = format!("kbs-session-id=s{}", session.number);
+    match path {
+        "/kbs/v0/auth" => {
+            let request: AuthRequest = serde_json::from_slice(body).unwrap();
+            assert_eq!((request.version.as_str(), request.tee.name()), (VERSION, "snp"));
+            state.handshakes.fetch_add(1, Ordering::SeqCst);
+            session.number += 1;
+            session.nonce = match &state.fault {
+                Fault::Nonce(nonce) => nonce.clone(),
+                _ => STANDARD.encode([session.number as u8; 32]),
+            };
+            let cookie = match state.fault {
+                Fault::Cookie(cookie) => cookie.to_owned(),
+                _ => format!("kbs-session-id=s{}; Expires=Thu, 01 Jan 2099 00:00:00 GMT", session.number),
+            };
+            let mut response = respond(200, json!({"nonce": session.nonce, "extra-params": ""}).to_string());
+            response.headers_mut().insert("set-cookie", cookie.parse().unwrap());
+            response
+        }
+        "/kbs/v0/attest" => {
+            let request: AttestRequest = serde_json::from_slice(body).unwrap();
+            let init_data = request.init_data.as_ref().unwrap();
+            assert_eq!(
+                (init_data.format.as_str(), init_data.body.as_str()),
+                ("toml", state.initdata.as_str())
+            );
+            assert_eq!(cookie, Some(expected_cookie.as_str()));
+            assert_eq!(request.runtime_data.nonce, session.nonce);
+            let bound = report_data(&binding(
+                &session.nonce,
+                &request.runtime_data.tee_pubkey,
+                &request.tee_evidence.additional_evidence,
+            ));
+            assert_eq!(request.tee_evidence.primary_evidence, json!({"report_data": bound.as_slice()}));
+            session.attested = Some(request);
+            respond(200, json!({"token": "a.b.c"}).to_string())
+        }
+        "/kbs/v0/resource/team-a/sealed-spec/web.r1.0a1b2c3d" => {
+            assert_eq!(cookie, Some(expected_cookie.as_str()));
+            let guest = session.attested.take().unwrap().runtime_data.tee_pubkey;
+            let jwe = match (&state.fault, &session.last) {
+                (Fault::ForeignKey, _) => {
+                    wrap(&EphemeralKey::generate().unwrap().public_jwk(), &KEY).unwrap()
+                }
+                (Fault::OldJwe, Some(last)) => last.clone(),
+                (Fault::ShortKey, _) => wrap(&guest, &KEY[..31]).unwrap(),
+                _ => wrap(&guest, &KEY).unwrap(),
+            };
+            session.last = Some(jwe.clone());
+            respond(200, serde_json::to_vec(&jwe).unwrap())
+        }
+        _ => respond(404, "{}"),
+    }
+}
+
+fn error(error: KbsError) -> Answer {
+    respond(401, serde_json::to_vec(&error).unwrap())
+}
+
+fn respond(status: u16, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status.try_into().unwrap();
+    response
+}

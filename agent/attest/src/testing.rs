@@ -1,0 +1,36 @@
+//! Stand-ins for tests: a TEE, and initdata for a broker.
+
+use protocols::rcar::TeeKind;
+use sealed_spec::SpecDigest;
+use sealed_spec::initdata::{BrokerPin, Initdata, SealpodConfig, Via};
+use serde_json::{Value, json};
+
+use crate::tee::{Tee, TeeError};
+
+/// A TEE whose evidence is the report data, for a broker that only looks at that.
+pub(crate) struct FakeTee {
+    pub(crate) host_data: [u8; 32],
+}
+
+impl Tee for FakeTee {
+    fn kind(&self) -> TeeKind {
+        TeeKind::Snp
+    }
+
+    fn host_data(&self) -> Result<[u8; 32], TeeError> {
+        Ok(self.host_data)
+    }
+
+    fn evidence(&self, report_data: &[u8; 64]) -> Result<Value, TeeError> {
+        Ok(json!({ "report_data": report_data.as_slice() }))
+    }
+}
+
+pub(crate) fn document(url: &str, via: Via, ca: &str) -> String {
+    let config = SealpodConfig {
+        sealed_spec: SpecDigest::of(b"spec"),
+        key_id: "kbs:///team-a/sealed-spec/web.r1.0a1b2c3d".parse().unwrap(),
+        broker: BrokerPin { url: url.to_owned(), via, ca: ca.to_owned() },
+    };
+    Initdata { config, document: None }.to_toml().unwrap()
+}
