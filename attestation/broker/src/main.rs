@@ -1,3 +1,183 @@
-//! Attestation and key broker daemon.
+//! `sealpod-broker`: the daemon and its operator's commands.
 
-fn main() {}
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use protocols::name;
+use protocols::owner::OwnerPublicKey;
+use sealpod_broker::broker::{self, Broker};
+use sealpod_broker::clock::Clock;
+use sealpod_broker::config::Config;
+use sealpod_broker::state_dir::file;
+use sealpod_broker::store::Enrolment;
+use sealpod_broker::{log, server};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Attestation and key broker for sealed pods.
+#[derive(Parser)]
+#[command(name = "sealpod-broker", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the state directory: keys, the broker's own CA, the database
+    Init {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Serve until SIGTERM or SIGINT; prints 'ready ADDRESS' once it listens
+    Serve {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Owners: who may write keys and policies, each below a repository of their own
+    #[command(subcommand)]
+    Owner(OwnerCommand),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Subcommand)]
+enum OwnerCommand {
+    /// Enrol an owner; works while the broker serves
+    Enrol {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// The owner's repository
+        #[arg(long)]
+        repository: String,
+        /// The owner's public key, as 'sealpod init' printed it
+        #[arg(long)]
+        key: OwnerPublicKey,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Verify the whole log and write it as JSON lines, with its signed checkpoints at the end
+    Export {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// File to write (must not exist); standard output without it
+        #[arg(long)]
+        output: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sealpod-broker: the runtime can't be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(Arguments::parse().command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sealpod-broker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Init { config } => init(&config).await,
+        Command::Serve { config } => serve(&config).await,
+        Command::Owner(OwnerCommand::Enrol { config, repository, key }) => {
+            enrol(&config, &repository, &key).await
+        }
+        Command::Audit(AuditCommand::Export { config, output }) => export(&config, output.as_deref()).await,
+    }
+}
+
+async fn init(config: &Path) -> Result<()> {
+    let config = Config::load(config)?;
+    broker::init(&config).await?;
+    let path = |name| config.state.join(name).display().to_string();
+    println!("state directory {} is ready", config.state.display());
+    println!("owners pin {}", path(file::CA));
+    println!("auditors keep {}", path(file::AUDIT_PUB));
+    println!("keep a copy of {} elsewhere: without it every stored key is lost", path(file::MASTER_KEY));
+    Ok(())
+}
+
+async fn serve(config: &Path) -> Result<()> {
+    let config = Config::load(config)?;
+    let log = log::stderr();
+    // Before anything can take long, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be handled")?;
+    let started = Broker::start(&config, Clock::system(), log.clone()).await?;
+    let listener = server::bind(config.listen).await?;
+    let address = listener.local_addr().context("the listening address can't be read")?;
+    if !config.trust.emulated_roots.is_empty() {
+        slog::warn!(log, "THIS BROKER TRUSTS EMULATED HARDWARE: evidence under an emulated root proves nothing about a \
+            machine; remove trust.emulated_roots from the configuration for production";
+            "trust" => started.broker.trust().join(", "));
+    }
+    slog::info!(log, "serving"; "address" => %address, "version" => env!("CARGO_PKG_VERSION"),
+        "audit_records" => started.audit.head.seq, "trust" => started.broker.trust().join(", "));
+
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(server::serve(started.broker.clone(), started.tls, listener, stopped));
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "ready {address}").and_then(|()| stdout.flush()).context("standard output is closed")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    slog::info!(log, "stopping");
+    stop.send_replace(true);
+    serving.await.context("the server failed")?;
+    let counters = started.broker.counters();
+    slog::info!(log, "stopped"; "released" => counters.released.count(), "refused" => counters.refused.count());
+    // The last reference: the queue of deliveries ends with it.
+    drop(started.broker);
+    started.deliveries.await.context("marking deliveries failed")
+}
+
+async fn enrol(config: &Path, repository: &str, key: &OwnerPublicKey) -> Result<()> {
+    let config = Config::load(config)?;
+    name::repository(repository)?;
+    let (_, store) = broker::open_store(&config.state, Clock::system()).await?;
+    match store.enrol(repository, key).await? {
+        Enrolment::New => println!("repository '{repository}' is enrolled"),
+        Enrolment::Same => println!("repository '{repository}' was enrolled with this key before"),
+        Enrolment::OtherKey => bail!(
+            "repository '{repository}' belongs to another key; choose another name, or ask its owner for \
+             the key"
+        ),
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn export(config: &Path, output: Option<&Path>) -> Result<()> {
+    let config = Config::load(config)?;
+    let (_, store) = broker::open_store(&config.state, Clock::system()).await?;
+    let mut out: Box<dyn Write + Send> = match output {
+        Some(path) => Box::new(
+            std::fs::File::create_new(path).with_context(|| format!("{} can't be made", path.display()))?,
+        ),
+        None => Box::new(std::io::stdout()),
+    };
+    let summary = store.export_audit(&mut out, &[]).await?;
+    out.flush().context("the export can't be written")?;
+    eprintln!("{} records, {} checkpoints, whole and unchanged", summary.head.seq, summary.checkpoints);
+    store.close().await;
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! A broker: state directory, database, sessions, keys and anchors, put together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use protocols::audit::{AuditKey, Summary};
+use protocols::owner::KeyError;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use verifier::Trust;
+use verifier::snp::Anchors;
+use zeroize::Zeroizing;
+
+use crate::appraise::Attested;
+use crate::clock::Clock;
+use crate::config::{Config, Limits};
+use crate::counters::Counters;
+use crate::denials::Denials;
+use crate::log::Throttle;
+use crate::secrets::{MasterKey, SecretError};
+use crate::sessions::Sessions;
+use crate::state_dir::{Staging, StateDir, StateError, StateLock, file};
+use crate::store::{Release, Store, StoreError};
+use crate::tls::{self, TlsError};
+use crate::token::{TokenError, TokenKey};
+
+/// Deliveries that may wait to be marked.
+const DELIVERIES: usize = 1024;
+
+/// Why a broker can't be made or started.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The master key.
+    #[error("master.key: {0}")]
+    MasterKey(SecretError),
+    /// The audit key.
+    #[error("audit key: {0}")]
+    AuditKey(#[from] KeyError),
+    /// The token key.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A configured trust anchor.
+    #[error("emulated root {path}: {problem}")]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The system gave no randomness.
+    #[error("the system's random number generator failed")]
+    Random,
+}
+
+/// Makes a state directory: keys, CA, database.
+///
+/// # Errors
+/// [`BrokerError`]; then nothing is left behind.
+pub async fn init(config: &Config) -> Result<(), BrokerError> {
+    let staging = Staging::begin(&config.state)?;
+    let mut master = Zeroizing::new([0; MasterKey::LENGTH]);
+    getrandom::fill(master.as_mut()).map_err(|_| BrokerError::Random)?;
+    let text = Zeroizing::new(BASE64_STANDARD.encode(master.as_ref()) + "\n");
+    staging.write(file::MASTER_KEY, text.as_bytes(), true)?;
+
+    let ca = tls::new_ca()?;
+    staging.write(file::CA, ca.certificate.as_bytes(), false)?;
+    staging.write(file::CA_KEY, ca.key.as_bytes(), true)?;
+    staging.write(file::TOKEN_KEY, TokenKey::generate()?.as_bytes(), true)?;
+    let audit_key = AuditKey::generate()?;
+    audit_key.save(&staging.path(file::AUDIT_KEY))?;
+    staging.write(file::AUDIT_PUB, format!("{}\n", audit_key.public()).as_bytes(), false)?;
+
+    let database = staging.path(file::DATABASE);
+    staging.write(file::DATABASE, b"", true)?;
+    let master = MasterKey::new(master.as_ref()).map_err(BrokerError::MasterKey)?;
+    Store::create(&database, &master).await?;
+    Ok(staging.finish()?)
+}
+
+/// Opens the database of a state directory, without serving it.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn open_store(place: &Path, clock: Clock) -> Result<(StateDir, Store), BrokerError> {
+    let state = StateDir::open(place)?;
+    let text = state.secret(file::MASTER_KEY)?;
+    let bytes = BASE64_STANDARD
+        .decode(text.trim_end())
+        .map(Zeroizing::new)
+        .map_err(|_| BrokerError::MasterKey(SecretError::Length))?;
+    let master = MasterKey::new(&bytes).map_err(BrokerError::MasterKey)?;
+    let audit_key = AuditKey::load(&state.path(file::AUDIT_KEY))?;
+    let store = Store::open(&state.path(file::DATABASE), master, audit_key, clock).await?;
+    Ok((state, store))
+}
+
+/// A broker that can answer requests.
+pub struct Broker {
+    store: Arc<Store>,
+    sessions: Sessions<Attested>,
+    tokens: TokenKey,
+    anchors: Anchors,
+    trust: Vec<String>,
+    limits: Limits,
+    clock: Clock,
+    log: slog::Logger,
+    throttle: Throttle,
+    counters: Counters,
+    denials: Denials,
+    deliveries: mpsc::Sender<Release>,
+    _lock: StateLock,
+}
+
+/// What came up with a broker.
+pub struct Started {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The TLS configuration with its certificate.
+    pub tls: Arc<ServerConfig>,
+    /// The audit log as it was found, verified.
+    pub audit: Summary,
+    /// Ends when the broker is gone and every delivery is marked.
+    pub deliveries: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Starts a broker on an initialised state directory: takes the lock, verifies the audit log, loads
+    /// anchors.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn start(config: &Config, clock: Clock, log: slog::Logger) -> Result<Started, BrokerError> {
+        let lock = StateDir::open(&config.state)?.lock()?;
+        let (state, store) = open_store(&config.state, clock.clone()).await?;
+        // Before anything is added: nothing is to be chained to a log that isn't whole.
+        let audit = store.verify_audit(&[]).await?;
+        let issuer = format!("https://{}", config.server_names.first().map_or("", String::as_str));
+        let tokens = TokenKey::parse(&state.secret(file::TOKEN_KEY)?, &issuer)?;
+        let tls = tls::server_config(&state.secret(file::CA_KEY)?, &config.server_names)?;
+        let (anchors, trust) = anchors(&config.trust.emulated_roots)?;
+        let mut tx = store.begin().await?;
+        let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "trust": trust });
+        tx.record("broker.started", "broker", detail).await?;
+        tx.keep_checkpoint().await?;
+        tx.commit().await?;
+
+        let store = Arc::new(store);
+        let limits = config.limits.clone();
+        let sessions = Sessions::new(limits.sessions, limits.sessions_per_address, limits.session_lifetime());
+        let (deliveries, queue) = mpsc::channel(DELIVERIES);
+        let broker = Arc::new(Self {
+            store: store.clone(),
+            sessions,
+            tokens,
+            anchors,
+            trust,
+            limits,
+            clock,
+            log: log.clone(),
+            throttle: Throttle::default(),
+            counters: Counters::default(),
+            denials: Denials::default(),
+            deliveries,
+            _lock: lock,
+        });
+        let deliveries = tokio::spawn(mark_deliveries(store, queue, log));
+        Ok(Started { broker, tls, audit, deliveries })
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions<Attested> {
+        &self.sessions
+    }
+
+    pub(crate) fn tokens(&self) -> &TokenKey {
+        &self.tokens
+    }
+
+    pub(crate) fn anchors(&self) -> &Anchors {
+        &self.anchors
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.throttle
+    }
+
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.denials
+    }
+
+    pub(crate) fn deliveries(&self) -> mpsc::Sender<Release> {
+        self.deliveries.clone()
+    }
+
+    /// Where it logs.
+    #[must_use]
+    pub fn log(&self) -> &slog::Logger {
+        &self.log
+    }
+
+    /// Its bounds.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Roots that it accepts evidence under, in words.
+    #[must_use]
+    pub fn trust(&self) -> &[String] {
+        &self.trust
+    }
+}
+
+/// AMD's built-in roots and the configured emulated ones, and both in words.
+fn anchors(emulated: &[PathBuf]) -> Result<(Anchors, Vec<String>), BrokerError> {
+    let mut anchors = Anchors::amd();
+    for path in emulated {
+        let failed = |problem: String| BrokerError::Anchor { path: path.clone(), problem };
+        let mut certificates =
+            CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+        let (Some(first), None) = (certificates.next(), certificates.next()) else {
+            return Err(failed("it must hold exactly one certificate, the emulated ARK".into()));
+        };
+        let certificate = first.map_err(|error| failed(error.to_string()))?;
+        anchors = anchors.with_emulated(&certificate).map_err(|error| failed(error.to_string()))?;
+    }
+    let trust =
+        std::iter::once(Trust::Amd).chain(anchors.emulated()).map(|trust| trust.to_string()).collect();
+    Ok((anchors, trust))
+}
+
+/// Marks releases as delivered, many at a time, off the path of the answers.
+async fn mark_deliveries(store: Arc<Store>, mut queue: mpsc::Receiver<Release>, log: slog::Logger) {
+    let mut releases = Vec::new();
+    while queue.recv_many(&mut releases, DELIVERIES).await > 0 {
+        if let Err(error) = mark(&store, &releases).await {
+            slog::error!(log, "releases stay reserved"; "count" => releases.len(), "error" => %error);
+        }
+        releases.clear();
+    }
+}
+
+async fn mark(store: &Store, releases: &[Release]) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    tx.delivered(releases).await?;
+    tx.commit().await
+}

@@ -1,0 +1,236 @@
+//! The broker's configuration: one strict TOML file, read whole before anything starts.
+//!
+//! Unknown keys are refused, relative paths are taken from the file's own directory, and there is no
+//! default for anything that decides trust.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Longest configuration file, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("configuration {path} can't be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is longer than any real configuration.
+    #[error("configuration {path} is longer than {MAX_BYTES} bytes")]
+    Length {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file isn't the TOML that this broker knows.
+    #[error("configuration {path} is not valid: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why; boxed because it carries the offending line.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is outside what makes sense.
+    #[error("configuration {path}: {key} {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key as written.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on; port 0 takes a free one and prints it.
+    pub listen: SocketAddr,
+    /// State directory: database, keys, the broker's own CA.
+    pub state: PathBuf,
+    /// DNS names and IP addresses that the server certificate is for.
+    pub server_names: Vec<String>,
+    /// Trust beyond AMD's roots, which are built in.
+    #[serde(default)]
+    pub trust: Trust,
+    /// Bounds on what strangers may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Trust anchors that the operator adds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// PEM files with the ARK of an emulated AMD-SP. For tests and demonstrations only.
+    #[serde(default)]
+    pub emulated_roots: Vec<PathBuf>,
+}
+
+/// Bounds on connections, sessions, bodies and time.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once from one address (a whole host's guests share their relay's address).
+    pub connections_per_address: usize,
+    /// Seconds for a TLS handshake, and again for a request's header.
+    pub handshake_seconds: u64,
+    /// Seconds for one request, from its header to its answer.
+    pub request_seconds: u64,
+    /// Seconds that a connection may live.
+    pub connection_seconds: u64,
+    /// Attestation sessions at once.
+    pub sessions: usize,
+    /// Attestation sessions at once from one address.
+    pub sessions_per_address: usize,
+    /// Seconds that a session, its nonce and its token live.
+    pub session_seconds: u64,
+    /// Bytes of an `/attest` body (evidence and initdata).
+    pub attest_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            connections_per_address: 128,
+            handshake_seconds: 10,
+            request_seconds: 30,
+            connection_seconds: 600,
+            sessions: 4096,
+            sessions_per_address: 1024,
+            session_seconds: 300,
+            attest_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// How long a session, its nonce and its token live.
+    #[must_use]
+    pub fn session_lifetime(&self) -> Duration {
+        Duration::from_secs(self.session_seconds)
+    }
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file and the key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let length = std::fs::metadata(path).map_err(read)?.len();
+        if length > MAX_BYTES {
+            return Err(ConfigError::Length { path: path.to_owned() });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks `text`, as if read from `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file and the key.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        config.state = base.join(&config.state);
+        for root in &mut config.trust.emulated_roots {
+            *root = base.join(&*root);
+        }
+        config.check().map_err(|(key, problem)| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            problem,
+        })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.server_names.is_empty() || self.server_names.len() > 32 {
+            return Err((
+                "server_names",
+                "needs 1 to 32 DNS names or IP addresses that guests connect to".into(),
+            ));
+        }
+        for name in &self.server_names {
+            if rustls::pki_types::ServerName::try_from(name.as_str()).is_err() {
+                return Err(("server_names", format!("{name:?} is neither a DNS name nor an IP address")));
+            }
+        }
+        let limits = &self.limits;
+        let bounds: [(&'static str, u64, u64, u64); 9] = [
+            ("limits.connections", limits.connections as u64, 1, 65_536),
+            ("limits.connections_per_address", limits.connections_per_address as u64, 1, 65_536),
+            ("limits.handshake_seconds", limits.handshake_seconds, 1, 300),
+            ("limits.request_seconds", limits.request_seconds, 1, 300),
+            ("limits.connection_seconds", limits.connection_seconds, 1, 86_400),
+            ("limits.sessions", limits.sessions as u64, 1, 1_000_000),
+            ("limits.sessions_per_address", limits.sessions_per_address as u64, 1, 1_000_000),
+            ("limits.session_seconds", limits.session_seconds, 1, 3_600),
+            ("limits.attest_bytes", limits.attest_bytes as u64, 16 * 1024, 8 * 1024 * 1024),
+        ];
+        for (key, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err((key, format!("is {value}; it must be between {least} and {most}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "listen = \"127.0.0.1:0\"\nstate = \"s\"\nserver_names = [\"broker.example\"]\n";
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/etc/sealpod/broker.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let config =
+            parse(&format!("{MINIMAL}[trust]\nemulated_roots = [\"ark.pem\", \"/x/ark.pem\"]\n")).unwrap();
+        assert_eq!(config.state, Path::new("/etc/sealpod/s"));
+        assert_eq!(config.trust.emulated_roots, ["/etc/sealpod/ark.pem", "/x/ark.pem"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let error = parse(&format!("{MINIMAL}skip_verification = true\n")).unwrap_err();
+        assert!(error.contains("skip_verification"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_server_name_is_refused() {
+        let error = parse("listen = \"127.0.0.1:0\"\nstate = \"s\"\nserver_names = []\n").unwrap_err();
+        assert!(error.contains("server_names"), "{error}");
+    }
+
+    #[test]
+    fn a_server_name_that_is_none_is_refused() {
+        let error = parse("listen = \"127.0.0.1:0\"\nstate = \"s\"\nserver_names = [\"a b\"]\n").unwrap_err();
+        assert!(error.contains("a b"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_refused() {
+        let error = parse(&format!("{MINIMAL}[limits]\nsessions = 0\n")).unwrap_err();
+        assert!(error.contains("limits.sessions is 0"), "{error}");
+    }
+}

@@ -1,0 +1,72 @@
+//! The broker's HTTP surface: the key broker protocol, the owners' interface, and nothing else.
+
+mod answer;
+mod body;
+mod cookie;
+mod owner_api;
+mod rcar;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use protocols::broker::{HEALTH_PATH, Health, POLICIES_PATH, REGISTRATIONS_PATH, RETIREMENTS_PATH};
+use protocols::rcar::{ATTEST_PATH, AUTH_PATH, KbsError, RESOURCE_PATH};
+
+use crate::broker::Broker;
+
+pub use answer::CHECKPOINT_HEADER;
+pub(crate) use answer::Refused;
+
+/// Where a request came from; put there by the accept loop.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// Everything that the broker answers.
+pub fn router(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route(AUTH_PATH, post(rcar::auth))
+        .route(ATTEST_PATH, post(rcar::attest))
+        .route(&format!("{RESOURCE_PATH}/{{*path}}"), get(rcar::resource))
+        .route(REGISTRATIONS_PATH, post(owner_api::register))
+        .route(POLICIES_PATH, post(owner_api::add_policy))
+        .route(RETIREMENTS_PATH, post(owner_api::retire))
+        .route(HEALTH_PATH, get(health))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(broker)
+}
+
+async fn health(State(broker): State<Arc<Broker>>) -> Response {
+    let up = match broker.store().probe().await {
+        Ok(()) => true,
+        Err(error) => {
+            slog::error!(broker.log(), "health check failed"; "error" => %error);
+            false
+        }
+    };
+    let health = Health {
+        status: if up { "ok" } else { "failing" }.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        trust: broker.trust().to_vec(),
+    };
+    let status = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(health)).into_response()
+}
+
+async fn nothing_here(uri: Uri) -> Response {
+    // The protocol's admin interface, which can change what every tenant gets, is not served at all.
+    let path: String = uri.path().chars().take(128).collect();
+    let error = KbsError::new("PluginNotFound", format!("this broker has nothing at {path}"));
+    (StatusCode::NOT_FOUND, axum::Json(error)).into_response()
+}
+
+async fn no_such_method(method: Method, request: Request) -> Response {
+    let path: String = request.uri().path().chars().take(128).collect();
+    let error = KbsError::new("InvalidRequestPath", format!("{path} does not take {method}"));
+    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(error)).into_response()
+}

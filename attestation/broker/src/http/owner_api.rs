@@ -1,0 +1,169 @@
+//! The owners' interface: signed statements in, a checkpoint of the audit log out.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use protocols::broker::{Accepted, PolicyRequest, RegistrationRequest, RetirementRequest};
+use protocols::name;
+use protocols::owner::{
+    MAX_STATEMENT, PolicyStatement, Registration, Retirement, Statement, StatementError, Verified,
+    claimed_repository,
+};
+use protocols::refusal::Code;
+use sealed_spec::SpecKey;
+use serde_json::json;
+
+use super::answer::Refused;
+use super::body;
+use super::rcar::answer;
+use crate::broker::Broker;
+use crate::store::{Outcome, Tx};
+
+/// Bytes of a body: a statement, a key, and JSON around them.
+const STATEMENT_BYTES: usize = MAX_STATEMENT + 4096;
+
+pub(super) async fn register(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    broker.counters().statements.add();
+    let result = take_registration(&broker, request).await;
+    answer(&broker, "register", result.map(|accepted| Json(accepted).into_response()))
+}
+
+pub(super) async fn add_policy(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    broker.counters().statements.add();
+    let result = take_policy(&broker, request).await;
+    answer(&broker, "policy", result.map(|accepted| Json(accepted).into_response()))
+}
+
+pub(super) async fn retire(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    broker.counters().statements.add();
+    let result = take_retirement(&broker, request).await;
+    answer(&broker, "retire", result.map(|accepted| Json(accepted).into_response()))
+}
+
+async fn take_registration(broker: &Broker, request: Request) -> Result<Accepted, Refused> {
+    let (parts, stream) = request.into_parts();
+    let request: RegistrationRequest = body::json(&parts, stream, STATEMENT_BYTES, Code::Statement).await?;
+    let registration: Verified<Registration> = verify(broker, &request.registration).await?;
+    let key = SpecKey::from_base64url(&request.key)
+        .map_err(|_| Refused::new(Code::Statement, "key is not base64url of 32 bytes"))?;
+    if name::sha256(key.as_bytes()) != registration.key_sha256 {
+        return Err(Refused::new(Code::Statement, "key is not the one whose hash the registration names"));
+    }
+    let mut tx = broker.store().begin().await?;
+    match tx.register(&registration, key.as_bytes()).await? {
+        Outcome::Added => {
+            let Registration { lineage, revision, spec_digest, key_id, .. } = &*registration;
+            let Registration { namespace, workload_kind, workload_name, images, .. } = &*registration;
+            let detail = json!({
+                "repository": registration.repository, "lineage": lineage, "revision": revision,
+                "spec_digest": spec_digest, "statement": name::sha256(registration.jws().as_bytes()),
+                "namespace": namespace, "kind": workload_kind, "name": workload_name, "images": images,
+            });
+            tx.record("key.registered", key_id, detail).await?;
+        }
+        Outcome::Same => {}
+        Outcome::Taken(holder) => {
+            return Err(Refused::new(
+                Code::VersionExists,
+                format!(
+                    "revision {} of lineage '{}' can't be registered: {holder} exists and versions are \
+                     never replaced; seal with a higher --revision",
+                    registration.revision, registration.lineage
+                ),
+            ));
+        }
+    }
+    accept(tx).await
+}
+
+async fn take_policy(broker: &Broker, request: Request) -> Result<Accepted, Refused> {
+    let (parts, stream) = request.into_parts();
+    let request: PolicyRequest = body::json(&parts, stream, STATEMENT_BYTES, Code::Statement).await?;
+    let policy: Verified<PolicyStatement> = verify(broker, &request.policy).await?;
+    let mut tx = broker.store().begin().await?;
+    match tx.add_policy(&policy).await? {
+        Outcome::Added => {
+            let PolicyStatement { repository, lineage, serial, policy: rules } = &*policy;
+            let detail = json!({
+                "serial": serial, "statement": name::sha256(policy.jws().as_bytes()), "policy": rules,
+            });
+            tx.record("policy.set", &format!("{repository}/{lineage}"), detail).await?;
+        }
+        Outcome::Same => {}
+        Outcome::Taken(holder) => {
+            return Err(Refused::new(
+                Code::PolicySerial,
+                format!(
+                    "policy serial {} of lineage '{}' is not above the one in force ({holder}); sign it \
+                     again with a higher serial",
+                    policy.serial, policy.lineage
+                ),
+            ));
+        }
+    }
+    accept(tx).await
+}
+
+async fn take_retirement(broker: &Broker, request: Request) -> Result<Accepted, Refused> {
+    let (parts, stream) = request.into_parts();
+    let request: RetirementRequest = body::json(&parts, stream, STATEMENT_BYTES, Code::Statement).await?;
+    let retirement: Verified<Retirement> = verify(broker, &request.retirement).await?;
+    let mut tx = broker.store().begin().await?;
+    let Retirement { repository, lineage, revision } = &*retirement;
+    match tx.retire(&retirement).await? {
+        Some(Outcome::Added) => {
+            let statement = name::sha256(retirement.jws().as_bytes());
+            let detail = json!({ "revision": revision, "statement": statement });
+            tx.record("revision.retired", &format!("{repository}/{lineage}"), detail).await?;
+        }
+        Some(_) => {}
+        None => {
+            return Err(Refused::new(
+                Code::Statement,
+                format!(
+                    "revision {revision} of lineage '{lineage}' is not registered, so it can't be retired"
+                ),
+            ));
+        }
+    }
+    accept(tx).await
+}
+
+/// Verifies a statement with the key of the owner that it claims to come from. Before the writer is asked
+/// for anything: strangers can't keep it busy.
+async fn verify<S: Statement>(broker: &Broker, jws: &str) -> Result<Verified<S>, Refused> {
+    let repository = claimed_repository(jws).map_err(refuse_statement)?;
+    let owner = broker.store().owner(&repository).await?.ok_or_else(|| {
+        Refused::new(
+            Code::OwnerUnknown,
+            format!(
+                "repository '{repository}' is not enrolled here; ask the broker's operator to run \
+                 'sealpod-broker owner enrol'"
+            ),
+        )
+    })?;
+    owner.verify(jws).map_err(refuse_statement)
+}
+
+fn refuse_statement(error: StatementError) -> Refused {
+    let code = match error {
+        StatementError::Signature(_) => Code::OwnerSignature,
+        _ => Code::Statement,
+    };
+    // The sources carry what is wrong with which field.
+    let mut detail = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(error) = source {
+        detail = format!("{detail}: {error}");
+        source = error.source();
+    }
+    Refused::new(code, detail)
+}
+
+async fn accept(mut tx: Tx<'_>) -> Result<Accepted, Refused> {
+    let checkpoint = tx.keep_checkpoint().await?;
+    tx.commit().await?;
+    Ok(Accepted { checkpoint })
+}

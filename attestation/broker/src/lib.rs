@@ -1,0 +1,27 @@
+//! The attestation and key broker: checks a guest's evidence, holds it against the owner's policy, and
+//! releases the owner's key to the guest that passed. A library for the daemon, its tests and examples.
+//!
+//! | step | module |
+//! |---|---|
+//! | a nonce for a session, used once | [`sessions`] |
+//! | evidence → what the guest is | `appraise` |
+//! | key released or not | `release` |
+//! | owners, keys, policies, releases, audit log | [`store`] |
+//! | the wire | [`http`], [`server`], [`tls`], [`token`] |
+
+mod appraise;
+pub mod broker;
+pub mod clock;
+pub mod config;
+pub mod counters;
+mod denials;
+pub mod http;
+pub mod log;
+mod release;
+pub mod secrets;
+pub mod server;
+pub mod sessions;
+pub mod state_dir;
+pub mod store;
+pub mod tls;
+pub mod token;

@@ -1,0 +1,207 @@
+//! The line that decides: a key leaves only as a [`Grant`], and only [`decide`] makes one.
+//!
+//! Appraised evidence → the registration of exactly the sealed spec that it names → the owner's policy in
+//! force → a row for the release and its audit record → the key, wrapped to the attested key.
+
+use protocols::audit::Checkpoint;
+use protocols::owner::{MinimumTcb, PolicyStatement, PolicyTee, ReleasePolicy, Verified};
+use protocols::rcar::{JweFlattened, ResourceUri, wrap};
+use protocols::refusal::Code;
+use serde_json::json;
+use tee_evidence::snp::Tcb;
+use verifier::{LaunchDigest, ReferenceValues, TeeKind};
+
+use crate::appraise::{Attested, denied};
+use crate::broker::Broker;
+use crate::http::Refused;
+use crate::store::{Registered, Release, Tx};
+
+/// A released key on its way out.
+pub(crate) struct Released {
+    pub(crate) jwe: JweFlattened,
+    pub(crate) release: Release,
+    /// Where the audit log stands, if this request added to it.
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+/// Permission to release one key to one attested key. Proof that every check passed.
+struct Grant<'a> {
+    attested: &'a Attested,
+    registered: Registered,
+    policy: Verified<PolicyStatement>,
+    evidence: verifier::Grant,
+}
+
+/// Decides on, records and makes the release of `uri` to an attested session.
+///
+/// # Errors
+/// The refusal; denials are in the audit log, and any failure of the database is a refusal.
+pub(crate) async fn release(
+    broker: &Broker,
+    attested: &Attested,
+    uri: &ResourceUri,
+) -> Result<Released, Refused> {
+    // One transaction from the first look to the record: what it decides on can't change under it.
+    let mut tx = broker.store().begin().await?;
+    let grant = match decide(&mut tx, attested, uri).await {
+        Ok(grant) => grant,
+        Err(refused) => {
+            if refused.refusal.code != Code::Internal {
+                record_denial(broker, tx, attested, uri, &refused).await?;
+            }
+            return Err(refused);
+        }
+    };
+    let released = hand_over(tx, grant).await?;
+    broker.counters().released.add();
+    Ok(released)
+}
+
+/// The checks, in order. Until the evidence is known to name a spec of the repository that is asked, every
+/// answer is the same.
+async fn decide<'a>(
+    tx: &mut Tx<'_>,
+    attested: &'a Attested,
+    uri: &ResourceUri,
+) -> Result<Grant<'a>, Refused> {
+    let config = attested.sealed().map_err(|reason| nothing_to_release().because(reason))?;
+    let spec = config.sealed_spec.to_string();
+    let found = tx.registration(&uri.to_string()).await?;
+    let own = tx.has_spec(uri.repository(), &spec).await?;
+    let registered = match found {
+        Some(registered) if registered.statement().spec_digest == spec => registered,
+        Some(registered) if own => {
+            return Err(Refused::new(
+                Code::SpecDigest,
+                format!(
+                    "{uri} is the key of sealed spec {}; the guest's initdata names {spec}; ask for the key \
+                     that was sealed with it",
+                    registered.statement().spec_digest
+                ),
+            ));
+        }
+        Some(registered) => {
+            let reason =
+                format!("the key is for sealed spec {}, not {spec}", registered.statement().spec_digest);
+            return Err(nothing_to_release().because(reason));
+        }
+        None => return Err(nothing_to_release().because("no such key is registered")),
+    };
+
+    let (repository, lineage, revision) = {
+        let statement = registered.statement();
+        (statement.repository.clone(), statement.lineage.clone(), statement.revision)
+    };
+    if tx.is_retired(&repository, &lineage, revision).await? {
+        return Err(Refused::new(
+            Code::RevisionRetired,
+            format!(
+                "revision {revision} of lineage '{lineage}' was retired by its owner; deploy a later one"
+            ),
+        ));
+    }
+    let Some(policy) = tx.policy(&repository, &lineage).await? else {
+        return Err(Refused::new(
+            Code::PolicyMissing,
+            format!("lineage '{lineage}' has no release policy; its owner adds one with 'sealpod push'"),
+        ));
+    };
+    if revision < policy.policy.minimum_revision {
+        return Err(Refused::new(
+            Code::RevisionMinimum,
+            format!(
+                "revision {revision} of lineage '{lineage}' is below the policy's minimum of {}; deploy a \
+                 later one",
+                policy.policy.minimum_revision
+            ),
+        ));
+    }
+    let evidence = attested.appraised().grant(&reference_values(&policy.policy)?).map_err(denied)?;
+    Ok(Grant { attested, registered, policy, evidence })
+}
+
+/// Reserves the release, records it, makes both lasting, and only then wraps the key.
+async fn hand_over(mut tx: Tx<'_>, grant: Grant<'_>) -> Result<Released, Refused> {
+    let Grant { attested, registered, policy, evidence } = grant;
+    let statement = registered.statement();
+    let key = tx.open_key(&registered)?;
+    let reservation =
+        tx.reserve(&statement.key_id, &statement.spec_digest, attested.thumbprint(), policy.serial).await?;
+    let mut checkpoint = None;
+    if reservation.new {
+        let detail = json!({
+            "release": reservation.release.id,
+            "repository": statement.repository,
+            "lineage": statement.lineage,
+            "revision": statement.revision,
+            "spec_digest": statement.spec_digest,
+            "attested_key": attested.thumbprint(),
+            "policy_serial": policy.serial,
+            "launch": evidence.launch_digest_name(),
+            "verdict": attested.verdict(),
+        });
+        tx.record("key.released", &statement.key_id, detail).await?;
+        checkpoint = Some(tx.checkpoint().await?);
+    }
+    tx.commit().await?;
+    let jwe = wrap(attested.key(), &key).map_err(|error| {
+        Refused::new(Code::Internal, "the key can't be wrapped to the attested key")
+            .because(error.to_string())
+    })?;
+    Ok(Released { jwe, release: reservation.release, checkpoint })
+}
+
+async fn record_denial(
+    broker: &Broker,
+    mut tx: Tx<'_>,
+    attested: &Attested,
+    uri: &ResourceUri,
+    refused: &Refused,
+) -> Result<(), Refused> {
+    let chip = attested.verdict()["chip_id"].to_string();
+    let Some(suppressed) = broker.denials().admit(&chip, broker.clock().now()) else { return Ok(()) };
+    let detail = json!({
+        "code": refused.refusal.code.name(),
+        "detail": refused.refusal.detail,
+        "reason": refused.reason,
+        "spec_digest": attested.sealed().ok().map(|config| config.sealed_spec.to_string()),
+        "attested_key": attested.thumbprint(),
+        "suppressed_before": suppressed,
+        "verdict": attested.verdict(),
+    });
+    tx.record("release.denied", &uri.to_string(), detail).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The one answer for keys that don't exist and keys of others.
+pub(crate) fn nothing_to_release() -> Refused {
+    Refused::new(
+        Code::Resource,
+        "there is no such key for this guest's sealed spec; check that the pod is deployed as 'sealpod seal' \
+         wrote it and that 'sealpod push' ran",
+    )
+}
+
+/// The policy in the verifier's terms. What it doesn't say is not allowed.
+fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, Refused> {
+    let damaged = || Refused::new(Code::Internal, "the lineage's policy can't be applied");
+    let kind = |tee: &PolicyTee| TeeKind::from_name(tee.name()).ok_or_else(damaged);
+    let launch = |allowed: &protocols::owner::LaunchDigest| {
+        let mut digest = [0; 48];
+        hex::decode_to_slice(&allowed.digest, &mut digest).map_err(|_| damaged())?;
+        Ok(LaunchDigest { name: allowed.name.clone(), digest })
+    };
+    let snp = &policy.snp;
+    let MinimumTcb { bootloader, tee, snp: firmware, microcode, fmc } = snp.minimum_tcb;
+    Ok(ReferenceValues {
+        tee: policy.tee.iter().map(kind).collect::<Result<_, _>>()?,
+        launch_digests: policy.launch_digest.iter().map(launch).collect::<Result<_, Refused>>()?,
+        minimum_tcb: Tcb { fmc, bootloader, tee, snp: firmware, microcode },
+        allow_debug: snp.allow_debug,
+        allow_migrate_ma: snp.allow_migrate_ma,
+        allow_smt: snp.allow_smt,
+        vmpl: u32::from(snp.vmpl),
+        ..ReferenceValues::default()
+    })
+}
