@@ -1,1 +1,390 @@
-//! to come
+//! Chains and reports in AMD's formats, made with keys of our own, so that one thing at a time can be
+//! broken. Written with a few lines of DER and no certificate builder, which would refuse what we break.
+
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA384, RsaKeyPair};
+use rsa::pkcs8::EncodePrivateKey;
+use rsa::rand_core::UnwrapErr;
+use tee_evidence::snp::{
+    CertEntry, CertKind, Cpuid, FirmwareVersion, GuestPolicy, KeyInfo, MitigationVectors, PlatformInfo,
+    Product, RawReport, RawTcb, Report, Signature, SigningKey, Tcb,
+};
+use x509_cert::der::asn1::ObjectIdentifier;
+
+use crate::snp::{Anchors, Appraised, EMULATED_OID, Evidence, Session};
+use crate::{Denial, Grant, LaunchDigest, ReferenceValues, TeeKind};
+
+pub(super) const DAY: u64 = 24 * 60 * 60;
+pub(super) const NOW: u64 = 1_800_000_000;
+
+pub(super) fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+pub(super) const SHA384_PSS: &str = "304106092a864886f70d01010a3034a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402020500a203020130";
+
+pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    match content.len() {
+        n @ 0..=127 => out.push(n as u8),
+        n @ 128..=255 => out.extend([0x81, n as u8]),
+        n => out.extend([0x82, (n >> 8) as u8, n as u8]),
+    }
+    out.extend_from_slice(content);
+    out
+}
+
+fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+    tlv(0x30, &parts.concat())
+}
+
+pub(super) fn oid(text: &str) -> Vec<u8> {
+    tlv(6, ObjectIdentifier::new_unwrap(text).as_bytes())
+}
+
+pub(super) fn number(value: u8) -> Vec<u8> {
+    if value < 128 { vec![2, 1, value] } else { vec![2, 2, 0, value] }
+}
+
+pub(super) fn text(value: &str) -> Vec<u8> {
+    tlv(0x16, value.as_bytes())
+}
+
+/// CN after O, as AMD's names have more than one part.
+pub(super) fn name(common_name: &str) -> Vec<u8> {
+    let part = |at: &str, value: &str| tlv(0x31, &sequence(&[&oid(at), &tlv(0x0c, value.as_bytes())]));
+    sequence(&[&part("2.5.4.10", "Advanced Micro Devices"), &part("2.5.4.3", common_name)])
+}
+
+fn time(seconds: u64) -> Vec<u8> {
+    let date = x509_cert::der::DateTime::from_unix_duration(Duration::from_secs(seconds)).unwrap();
+    let text = format!(
+        "{:04}{:02}{:02}{:02}{:02}{:02}Z",
+        date.year(),
+        date.month(),
+        date.day(),
+        date.hour(),
+        date.minutes(),
+        date.seconds()
+    );
+    tlv(0x18, text.as_bytes())
+}
+
+/// An RSA key, one of three that a test process makes once.
+pub(super) fn rsa_key(which: usize) -> &'static RsaKeyPair {
+    static KEYS: OnceLock<Vec<RsaKeyPair>> = OnceLock::new();
+    let keys = KEYS.get_or_init(|| {
+        let make = || {
+            std::thread::spawn(|| {
+                let key = rsa::RsaPrivateKey::new(&mut UnwrapErr(getrandom::SysRng), 2048).unwrap();
+                RsaKeyPair::from_pkcs8(key.to_pkcs8_der().unwrap().as_bytes()).unwrap()
+            })
+        };
+        [make(), make(), make()].map(|thread| thread.join().unwrap()).into()
+    });
+    &keys[which]
+}
+
+pub(super) const ARK: usize = 0;
+pub(super) const ASK: usize = 1;
+pub(super) const FOREIGN: usize = 2;
+
+pub(super) fn rsa_spki(which: usize) -> Vec<u8> {
+    let key = tlv(3, &[&[0], rsa_key(which).public_key().as_ref()].concat());
+    sequence(&[&sequence(&[&oid("1.2.840.113549.1.1.1"), &[5, 0]]), &key])
+}
+
+pub(super) fn ec_spki(curve: &str, point: &[u8]) -> Vec<u8> {
+    let key = tlv(3, &[&[0], point].concat());
+    sequence(&[&sequence(&[&oid("1.2.840.10045.2.1"), &oid(curve)]), &key])
+}
+
+pub(super) const P384: &str = "1.3.132.0.34";
+
+/// A certificate to be.
+#[derive(Clone)]
+pub(super) struct Cert {
+    pub(super) version: u8,
+    pub(super) inner_algorithm: Vec<u8>,
+    pub(super) outer_algorithm: Vec<u8>,
+    pub(super) issuer: Vec<u8>,
+    pub(super) subject: Vec<u8>,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) spki: Vec<u8>,
+    pub(super) extensions: Vec<(String, bool, Vec<u8>)>,
+    /// Which key signs it.
+    pub(super) signed_by: usize,
+}
+
+impl Cert {
+    fn new(issuer: &str, subject: &str, spki: Vec<u8>, signed_by: usize) -> Self {
+        let algorithm = hex::decode(SHA384_PSS).unwrap();
+        Self {
+            version: 2,
+            inner_algorithm: algorithm.clone(),
+            outer_algorithm: algorithm,
+            issuer: name(issuer),
+            subject: name(subject),
+            from: NOW - DAY,
+            to: NOW + DAY,
+            spki,
+            extensions: Vec::new(),
+            signed_by,
+        }
+    }
+
+    fn authority(mut self) -> Self {
+        self.set("2.5.29.19", true, vec![0x30, 3, 1, 1, 0xff]);
+        self.set("2.5.29.15", true, vec![3, 2, 1, 6]);
+        self
+    }
+
+    pub(super) fn set(&mut self, at: &str, critical: bool, value: Vec<u8>) {
+        self.remove(at);
+        self.extensions.push((at.to_owned(), critical, value));
+    }
+
+    pub(super) fn remove(&mut self, at: &str) {
+        self.extensions.retain(|(oid, ..)| oid != at);
+    }
+
+    pub(super) fn issue(&self) -> Vec<u8> {
+        let extensions: Vec<u8> = self
+            .extensions
+            .iter()
+            .flat_map(|(at, critical, value)| {
+                let critical: &[u8] = if *critical { &[1, 1, 0xff] } else { &[] };
+                sequence(&[&oid(at), critical, &tlv(4, value)])
+            })
+            .collect();
+        let body = sequence(&[
+            &tlv(0xa0, &[2, 1, self.version]),
+            &[2, 1, 0],
+            &self.inner_algorithm,
+            &self.issuer,
+            &sequence(&[&time(self.from), &time(self.to)]),
+            &self.subject,
+            &self.spki,
+            &tlv(0xa3, &tlv(0x30, &extensions)),
+        ]);
+        let key = rsa_key(self.signed_by);
+        let mut signature = vec![0; key.public().modulus_len()];
+        key.sign(&RSA_PSS_SHA384, &SystemRandom::new(), &body, &mut signature).unwrap();
+        sequence(&[&body, &self.outer_algorithm, &tlv(3, &[&[0][..], &signature].concat())])
+    }
+}
+
+/// Whose chain it is to look like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whose {
+    Amd,
+    Emulated,
+}
+
+/// Everything that a verifier is given, unbroken until a test breaks it.
+pub(super) struct World {
+    pub(super) whose: Whose,
+    pub(super) product: Product,
+    pub(super) ark: Cert,
+    pub(super) ask: Cert,
+    pub(super) vek: Cert,
+    pub(super) report: Report,
+    pub(super) signer: EcdsaKeyPair,
+    /// Roots that are trusted; none: the chain's own.
+    pub(super) anchors: Option<Anchors>,
+    pub(super) session: Session,
+    pub(super) reference: ReferenceValues,
+    pub(super) now: u64,
+    pub(super) vek_kind: CertKind,
+}
+
+pub(super) fn ec_key() -> EcdsaKeyPair {
+    let random = SystemRandom::new();
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &random).unwrap();
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, key.as_ref(), &random).unwrap()
+}
+
+pub(super) const OID_PRODUCT: &str = "1.3.6.1.4.1.3704.1.2";
+pub(super) const OID_BOOTLOADER: &str = "1.3.6.1.4.1.3704.1.3.1";
+pub(super) const OID_TEE: &str = "1.3.6.1.4.1.3704.1.3.2";
+pub(super) const OID_SNP: &str = "1.3.6.1.4.1.3704.1.3.3";
+pub(super) const OID_MICROCODE: &str = "1.3.6.1.4.1.3704.1.3.8";
+pub(super) const OID_FMC: &str = "1.3.6.1.4.1.3704.1.3.9";
+pub(super) const OID_HARDWARE_ID: &str = "1.3.6.1.4.1.3704.1.4";
+pub(super) const OID_CSP: &str = "1.3.6.1.4.1.3704.1.5";
+pub(super) const OID_BASIC_CONSTRAINTS: &str = "2.5.29.19";
+pub(super) const OID_KEY_USAGE: &str = "2.5.29.15";
+
+impl World {
+    pub(super) fn new(whose: Whose, product: Product, key: SigningKey, version: u32) -> Self {
+        let mark = if whose == Whose::Emulated { " EMULATED" } else { "" };
+        let ark_name = format!("ARK-{}{mark}", product.name());
+        let (vlek, vek_name) = match key {
+            SigningKey::Vcek => ("", format!("SEV-VCEK{mark}")),
+            SigningKey::Vlek => ("VLEK-", format!("SEV-VLEK{mark}")),
+        };
+        let ask_name = format!("SEV-{vlek}{}{mark}", product.name());
+        let signer = ec_key();
+        let tcb = Tcb {
+            fmc: (product == Product::Turin).then_some(3),
+            bootloader: 4,
+            tee: 5,
+            snp: 24,
+            microcode: 219,
+        };
+        let mut ark = Cert::new(&ark_name, &ark_name, rsa_spki(ARK), ARK).authority();
+        let mut ask = Cert::new(&ark_name, &ask_name, rsa_spki(ASK), ARK).authority();
+        let point = signer.public_key().as_ref();
+        let mut vek = Cert::new(&ask_name, &vek_name, ec_spki(P384, point), ASK);
+        let product_text = match (product, key) {
+            (Product::Milan, SigningKey::Vcek) => "Milan-B0",
+            _ => product.name(),
+        };
+        vek.set("1.3.6.1.4.1.3704.1.1", false, number(1));
+        vek.set(OID_PRODUCT, false, text(product_text));
+        vek.set(OID_BOOTLOADER, false, number(tcb.bootloader));
+        vek.set(OID_TEE, false, number(tcb.tee));
+        vek.set(OID_SNP, false, number(tcb.snp));
+        vek.set(OID_MICROCODE, false, number(tcb.microcode));
+        if let Some(fmc) = tcb.fmc {
+            vek.set(OID_FMC, false, number(fmc));
+        }
+        let mut chip_id = [0; 64];
+        chip_id[..product.chip_id_len()].fill(0xc1);
+        match key {
+            SigningKey::Vcek => {
+                vek.set(OID_HARDWARE_ID, false, chip_id[..product.chip_id_len()].to_vec());
+            }
+            SigningKey::Vlek => vek.set(OID_CSP, false, text("cloud.example")),
+        }
+        if whose == Whose::Emulated {
+            for cert in [&mut ark, &mut ask, &mut vek] {
+                cert.set(&EMULATED_OID.to_string(), true, vec![5, 0]);
+            }
+        }
+        let (family, model) = match product {
+            Product::Milan => (0x19, 1),
+            Product::Genoa => (0x19, 0x11),
+            Product::Turin => (0x1a, 2),
+        };
+        let report = Report {
+            version,
+            guest_svn: 2,
+            policy: GuestPolicy(1 << 17),
+            family_id: [1; 16],
+            image_id: [2; 16],
+            vmpl: 0,
+            signature_algo: 1,
+            current_tcb: tcb.encode(),
+            platform_info: PlatformInfo(0x25),
+            key_info: KeyInfo(match key {
+                SigningKey::Vcek => 0,
+                SigningKey::Vlek => 1 << 2,
+            }),
+            report_data: [3; 64],
+            measurement: [4; 48],
+            host_data: [5; 32],
+            id_key_digest: [0; 48],
+            author_key_digest: [0; 48],
+            report_id: [6; 32],
+            report_id_ma: [0xff; 32],
+            reported_tcb: tcb.encode(),
+            cpuid: (version >= 3).then_some(Cpuid { family, model, stepping: 1 }),
+            chip_id,
+            committed_tcb: tcb.encode(),
+            current_version: FirmwareVersion { major: 1, minor: 55, build: 40 },
+            committed_version: FirmwareVersion { major: 1, minor: 55, build: 40 },
+            launch_tcb: tcb.encode(),
+            mitigations: (version >= 5).then_some(MitigationVectors::default()),
+            signature: Signature { r: [0; 72], s: [0; 72] },
+        };
+        let tee = if whose == Whose::Amd { TeeKind::Snp } else { TeeKind::SnpEmulated };
+        Self {
+            whose,
+            product,
+            ark,
+            ask,
+            vek,
+            report,
+            signer,
+            anchors: None,
+            session: Session { report_data: [3; 64], host_data: [5; 32] },
+            reference: ReferenceValues {
+                tee: vec![tee],
+                launch_digests: vec![LaunchDigest { name: "test".into(), digest: [4; 48] }],
+                minimum_tcb: tcb,
+                vlek_csp_ids: vec!["cloud.example".into()],
+                ..Default::default()
+            },
+            now: NOW,
+            vek_kind: match key {
+                SigningKey::Vcek => CertKind::Vcek,
+                SigningKey::Vlek => CertKind::Vlek,
+            },
+        }
+    }
+
+    /// A Milan VCEK and a version 3 report under a root in the place of AMD's.
+    pub(super) fn milan() -> Self {
+        Self::new(Whose::Amd, Product::Milan, SigningKey::Vcek, 3)
+    }
+
+    pub(super) fn emulated() -> Self {
+        Self::new(Whose::Emulated, Product::Milan, SigningKey::Vcek, 3)
+    }
+
+    /// Trusts the chain's root as it is now, whatever becomes of it.
+    pub(super) fn pin(&mut self) {
+        self.anchors = Some(self.own_anchors());
+    }
+
+    pub(super) fn own_anchors(&self) -> Anchors {
+        match self.whose {
+            Whose::Amd => Anchors::pinned(self.product, &self.ark.issue()),
+            Whose::Emulated => Anchors::amd().with_emulated(&self.ark.issue()).unwrap(),
+        }
+    }
+
+    pub(super) fn chain(&self) -> Vec<CertEntry> {
+        [(CertKind::Ark, &self.ark), (CertKind::Ask, &self.ask), (self.vek_kind, &self.vek)]
+            .map(|(kind, cert)| CertEntry { kind, data: cert.issue() })
+            .into()
+    }
+
+    pub(super) fn signed(&self) -> RawReport {
+        let mut raw = self.report.encode();
+        let signature = self.signer.sign(&SystemRandom::new(), raw.signed()).unwrap();
+        let signature: [u8; 96] = signature.as_ref().try_into().unwrap();
+        raw.set_signature(&Signature::from_fixed(&signature));
+        raw
+    }
+
+    /// As [`World::grant`], with these bytes.
+    pub(super) fn appraise(&self, report: &[u8], chain: &[CertEntry]) -> Result<Appraised, Denial> {
+        // PSS is randomised, so the anchor has to be made of the very certificate in the chain.
+        let own = || {
+            let ark = &chain.iter().find(|entry| entry.kind == CertKind::Ark).unwrap().data;
+            match self.whose {
+                Whose::Amd => Anchors::pinned(self.product, ark),
+                Whose::Emulated => Anchors::amd().with_emulated(ark).unwrap(),
+            }
+        };
+        Evidence::parse(report, chain)?
+            .check_signature(&self.anchors.clone().unwrap_or_else(own), at(self.now))?
+            .appraise(&self.session)
+    }
+
+    /// The whole way.
+    pub(super) fn grant(&self) -> Result<Grant, Denial> {
+        self.appraise(self.signed().as_bytes(), &self.chain())?.grant(&self.reference)
+    }
+}
+
+/// Writes TCB components into a report's field.
+pub(super) fn tcb(bootloader: u8, tee: u8, snp: u8, microcode: u8) -> RawTcb {
+    Tcb { fmc: None, bootloader, tee, snp, microcode }.encode()
+}
