@@ -12,7 +12,7 @@
 //! | 1024 | 100 | SEV metadata: `ASEV`, length, version 1, count, sections of (address, bytes, type) |
 //! | 65536 | | a text that says what the file is |
 
-use crate::guid;
+use crate::guid::uefi;
 
 /// Bytes in the generated file.
 pub const LENGTH: usize = 64 * 1024;
@@ -30,11 +30,11 @@ const SECTIONS_MAX: u32 = 64;
 /// More memory in one section than any OVMF asks for.
 const SECTION_BYTES_MAX: u32 = 64 << 20;
 
-const FOOTER: [u8; 16] = guid("96b582de-1fb2-45f7-baea-a366c55a082d");
-const RESET_BLOCK: [u8; 16] = guid("00f771de-1a7e-4fcb-890e-68c77e2fb44e");
-const SECRET_AREA: [u8; 16] = guid("4c2eb361-7d9b-4cc3-8081-127c90d3d294");
-const HASH_TABLE_AREA: [u8; 16] = guid("7255371f-3a3b-4b04-927b-1da6efa8d454");
-const SEV_METADATA: [u8; 16] = guid("dc886566-984a-4798-a75e-5585a7bf67cc");
+const FOOTER: [u8; 16] = uefi("96b582de-1fb2-45f7-baea-a366c55a082d");
+const RESET_BLOCK: [u8; 16] = uefi("00f771de-1a7e-4fcb-890e-68c77e2fb44e");
+const SECRET_AREA: [u8; 16] = uefi("4c2eb361-7d9b-4cc3-8081-127c90d3d294");
+const HASH_TABLE_AREA: [u8; 16] = uefi("7255371f-3a3b-4b04-927b-1da6efa8d454");
+const SEV_METADATA: [u8; 16] = uefi("dc886566-984a-4798-a75e-5585a7bf67cc");
 
 /// Where application processors start: what a real OVMF has there.
 const RESET_ADDRESS: u32 = 0x0080_b004;

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, VsockAddr, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -43,15 +43,16 @@ pub enum GuestError {
     /// The kernel speaks another protocol.
     #[error("the kernel's CUSE protocol is {0}.{1}; this program needs 7.16 or later")]
     Protocol(u32, u32),
-    /// The daemon runs, but there is no device.
-    #[error("{DEVICE_PATH} did not appear in {} s; does the kernel have CONFIG_CUSE=y (kernel-config/test.config)?", DEVICE_TIMEOUT.as_secs())]
+    /// The daemon ended, or runs without a device.
+    #[error("{DEVICE_PATH} did not appear; does the kernel have CONFIG_CUSE=y (kernel-config/test.config)?")]
     NoDevice,
 }
 
-/// PID 1: makes the device, then becomes the agent. Returns only if that fails.
-pub fn become_agent(program: &OsStr) -> GuestError {
+/// PID 1: makes the device, then becomes the agent with the arguments that the kernel gave. Returns only if
+/// that fails.
+pub fn become_agent(program: &OsStr, arguments: impl Iterator<Item = OsString>) -> GuestError {
     match start(program) {
-        Ok(()) => step("starting /sealpod-agent")(Command::new(AGENT).exec()),
+        Ok(()) => step("starting /sealpod-agent")(Command::new(AGENT).args(arguments).exec()),
         Err(error) => error,
     }
 }

@@ -22,5 +22,3 @@ pub mod report;
 pub mod server;
 pub mod state;
 pub mod wire;
-
-use guid::guid;

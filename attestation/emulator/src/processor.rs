@@ -3,7 +3,7 @@
 
 use crate::certificates::{Authority, CertificateError};
 use crate::chip::Chip;
-use crate::guid;
+use crate::guid::as_written;
 use crate::product::Tcb;
 use crate::report::{self, Fields};
 use crate::wire::{Answer, Call, KEY_REQUEST, REPORT_REQUEST};
@@ -26,9 +26,9 @@ const INVALID_PARAMETER: u32 = 0x16;
 /// ABI version of the emulated firmware: major, minor.
 const ABI: (u64, u64) = (1, 55);
 
-const ARK: [u8; 16] = guid("c0b406a4-a803-4952-9743-3fb6014cd0ae");
-const ASK: [u8; 16] = guid("4ab7b379-bbac-4fe4-a02f-05aef327c782");
-const VCEK: [u8; 16] = guid("63da758d-e664-4564-adc5-f4b93be8accd");
+const ARK: [u8; 16] = as_written("c0b406a4-a803-4952-9743-3fb6014cd0ae");
+const ASK: [u8; 16] = as_written("4ab7b379-bbac-4fe4-a02f-05aef327c782");
+const VCEK: [u8; 16] = as_written("63da758d-e664-4564-adc5-f4b93be8accd");
 
 /// What a launch fixes for the guest's lifetime.
 #[derive(Debug, Clone)]

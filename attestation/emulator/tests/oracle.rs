@@ -11,6 +11,7 @@ use sealpod_emulator::product::{Product, Tcb};
 use sealpod_emulator::wire::Call;
 use sev::certs::snp::{Certificate, Chain, Verifiable, ca};
 use sev::firmware::guest::AttestationReport;
+use sev::firmware::host::{CertTableEntry, CertType};
 use sev::measurement::snp::{SnpMeasurementArgs, snp_calc_launch_digest};
 use sev::measurement::vcpu_types::CpuType;
 use sev::measurement::vmsa::{GuestFeatures, VMMType};
@@ -163,6 +164,14 @@ fn the_oracle_verifies_certificates_and_report() {
     );
     assert_eq!(read.chip_id, chip().id());
     assert!((&chain(), &read).verify().is_ok());
+
+    let processor =
+        Processor::launch(chip(), launch.clone(), Faults::default(), &all.ask, above, now).unwrap();
+    let mut table = processor.answer(&Call::ExtendedReport([0; 96], 4)).certificates;
+    let entries = CertTableEntry::vec_bytes_to_cert_table(&mut table).unwrap();
+    let kinds: Vec<_> = entries.iter().map(|entry| entry.cert_type.clone()).collect();
+    assert_eq!(kinds, [CertType::ARK, CertType::ASK, CertType::VCEK]);
+    assert_eq!(entries[0].data, all.ark_certificate.to_der().unwrap());
 
     let forged = report(Faults { signature: true, ..Faults::default() });
     let forged = AttestationReport::from_bytes(forged[..].try_into().unwrap()).unwrap();

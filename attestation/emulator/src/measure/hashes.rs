@@ -1,16 +1,16 @@
 //! The kernel hash table that QEMU puts into guest memory with `kernel-hashes=on`: SHA-256 of kernel,
 //! initrd and command line, so that the launch digest covers them.
 
-use crate::guid;
+use crate::guid::uefi;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-const TABLE: [u8; 16] = guid("9438d606-4f22-4cc9-b479-a793d411fd21");
-const COMMAND_LINE: [u8; 16] = guid("97d02dd8-bd20-4c94-aa78-e7714d36ab2a");
-const INITRD: [u8; 16] = guid("44baf731-3a2f-4bd7-9af1-41e29169781d");
-const KERNEL: [u8; 16] = guid("4de79437-abd2-427f-b835-d5b172d2045b");
+const TABLE: [u8; 16] = uefi("9438d606-4f22-4cc9-b479-a793d411fd21");
+const COMMAND_LINE: [u8; 16] = uefi("97d02dd8-bd20-4c94-aa78-e7714d36ab2a");
+const INITRD: [u8; 16] = uefi("44baf731-3a2f-4bd7-9af1-41e29169781d");
+const KERNEL: [u8; 16] = uefi("4de79437-abd2-427f-b835-d5b172d2045b");
 
 /// GUID, length, SHA-256.
 const ENTRY: u16 = 16 + 2 + 32;
