@@ -1,1 +1,35 @@
 //! The in-guest agent, PID 1 of a sealed pod's VM.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`pid1`] | mounts, sysctls, power-off |
+//! | [`reaper`] | every child's end, once |
+//! | [`attested`], [`opening`] | TEE, initdata, key, the sealed specification |
+//! | [`agent`] | the parts, put together |
+//! | [`sandbox`], [`container`], [`slots`] | what runs, and how often |
+//! | [`images`], [`oci`], [`launch`] | root file systems, OCI specifications, libcontainer in a helper |
+//! | [`process`] | streams |
+//! | [`policy`], [`rpc`] | which RPCs a sealed VM answers, and the answers |
+//! | [`quarantine`], [`network`], [`guest`], [`stats`] | files, interfaces, machine, numbers |
+//! | [`log`] | the records that may leave the guest |
+
+pub mod agent;
+pub mod attested;
+pub mod container;
+pub mod error;
+pub mod guest;
+pub mod images;
+pub mod launch;
+pub mod log;
+pub mod network;
+pub mod oci;
+pub mod opening;
+pub mod pid1;
+pub mod policy;
+pub mod process;
+pub mod quarantine;
+pub mod reaper;
+pub mod rpc;
+pub mod sandbox;
+pub mod slots;
+pub mod stats;

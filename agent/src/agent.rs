@@ -1,0 +1,212 @@
+//! The agent's parts, put together once. RPCs are thin shims over what is here.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use protocols::refusal::Code;
+use sealed_spec::podspec::RestartPolicy;
+use slog::{Logger, info};
+use tokio::sync::OnceCell;
+
+use crate::container::{Containers, OomEvents};
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::launch::Launcher;
+use crate::network::Network;
+use crate::opening::Opening;
+use crate::pid1::PowerOff;
+use crate::quarantine::Quarantine;
+use crate::reaper::Reaper;
+use crate::sandbox::{HostRequest, Sandbox};
+use crate::slots::{Restart, Slots};
+
+/// Directories, by value: nothing else in the agent knows where it is.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The agent's own state; only it can enter.
+    pub state: PathBuf,
+    /// Where CopyFile lands.
+    pub quarantine: PathBuf,
+    /// Where the agent's own resolver looks for resolv.conf.
+    pub etc: PathBuf,
+    /// This binary, for launch helpers.
+    pub program: PathBuf,
+    /// The cgroup file system.
+    pub cgroups: PathBuf,
+}
+
+impl Paths {
+    /// In a VM.
+    pub fn guest() -> Self {
+        Self {
+            state: "/run/sealpod".into(),
+            quarantine: crate::quarantine::SHARED.into(),
+            etc: "/etc".into(),
+            program: "/proc/self/exe".into(),
+            cgroups: "/sys/fs/cgroup".into(),
+        }
+    }
+
+    /// Directory of one container.
+    pub(crate) fn container(&self, id: &str) -> PathBuf {
+        self.state.join("containers").join(id)
+    }
+}
+
+/// How far the sandbox is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Life {
+    None,
+    Creating,
+    Created(HostRequest),
+    Destroyed,
+}
+
+/// What an [`Agent`] is made of.
+pub struct Parts {
+    /// Where it keeps things.
+    pub paths: Paths,
+    /// Who reaps.
+    pub reaper: Arc<Reaper>,
+    /// The way to the key.
+    pub opening: Opening,
+    /// The way to root file systems.
+    pub images: Box<dyn Images>,
+    /// The kernel's network configuration, where there is one.
+    pub network: Option<Network>,
+    /// How it ends.
+    pub power: Arc<dyn PowerOff>,
+    /// Records that are safe for the host.
+    pub log: Logger,
+}
+
+/// The agent.
+pub struct Agent {
+    pub(crate) paths: Paths,
+    pub(crate) reaper: Arc<Reaper>,
+    pub(crate) launcher: Launcher,
+    pub(crate) opening: Opening,
+    pub(crate) images: Box<dyn Images>,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) containers: Containers,
+    pub(crate) oom: OomEvents,
+    pub(crate) network: Option<Network>,
+    pub(crate) power: Arc<dyn PowerOff>,
+    pub(crate) log: Logger,
+    life: Mutex<Life>,
+    address: Mutex<Option<IpAddr>>,
+    sandbox: OnceCell<std::result::Result<Arc<Sandbox>, String>>,
+}
+
+impl Agent {
+    /// Makes the agent's directories and puts it together.
+    pub fn new(parts: Parts) -> std::io::Result<Arc<Self>> {
+        let Parts { paths, reaper, opening, images, network, power, log } = parts;
+        crate::launch::private_dir(&paths.state)?;
+        let launcher = Launcher::new(reaper.clone(), paths.program.clone(), paths.state.join("launch"))?;
+        let quarantine = Quarantine::new(&paths.quarantine)?;
+        Ok(Arc::new(Self {
+            paths,
+            reaper,
+            launcher,
+            opening,
+            images,
+            quarantine,
+            containers: Containers::default(),
+            oom: OomEvents::default(),
+            network,
+            power,
+            log,
+            life: Mutex::new(Life::None),
+            address: Mutex::new(None),
+            sandbox: OnceCell::new(),
+        }))
+    }
+
+    /// The pod's address, for `/etc/hosts`.
+    pub(crate) fn set_address(&self, address: IpAddr) {
+        self.address.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(address);
+    }
+
+    /// Makes the sandbox: asks for the key, and opens the specification if it is there.
+    pub async fn create_sandbox(&self, host: HostRequest) -> Result<()> {
+        self.change(|life| match life {
+            Life::None => Ok(Life::Creating),
+            Life::Destroyed => Err("the sandbox has ended"),
+            Life::Creating | Life::Created(_) => Err("the sandbox exists already"),
+        })?;
+        if !host.dropped.is_empty() {
+            info!(self.log, # "host", "not done for the sandbox"; "asked" => host.dropped.join(", "));
+        }
+        let released = match self.opening.release().await {
+            Ok(()) => {
+                self.change(|_| Ok(Life::Created(host)))?;
+                match self.opening.spec() {
+                    Some(_) => self.furnish().await.map(|_| ()),
+                    None => Ok(()),
+                }
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
+        if let Err(error) = &released {
+            info!(self.log, # "host", "the sandbox is refused"; "reason" => error.to_string());
+            // The runtime may try again: a broker may be reachable later.
+            self.change(|_| Ok(Life::None))?;
+        }
+        released
+    }
+
+    /// What the sandbox was created with.
+    pub(crate) fn sandbox_request(&self) -> Result<HostRequest> {
+        match &*self.life.lock().unwrap_or_else(PoisonError::into_inner) {
+            Life::Created(host) => Ok(host.clone()),
+            Life::Destroyed => Err(Error::refused(Code::SandboxState, "the sandbox has ended")),
+            _ => Err(Error::refused(Code::SandboxState, "there is no sandbox yet; call CreateSandbox first")),
+        }
+    }
+
+    /// No container is made any more.
+    pub(crate) fn end_life(&self) -> Result<()> {
+        self.change(|_| Ok(Life::Destroyed))
+    }
+
+    /// What containers share, made once after the specification was opened. A failure is for good.
+    pub(crate) async fn furnish(&self) -> Result<Arc<Sandbox>> {
+        let made = self
+            .sandbox
+            .get_or_init(|| async { self.make_sandbox().await.map(Arc::new).map_err(|e| e.to_string()) })
+            .await;
+        made.clone().map_err(Error::Internal)
+    }
+
+    async fn make_sandbox(&self) -> Result<Sandbox> {
+        let host = self.sandbox_request()?;
+        let spec = self.opening.require()?;
+        let address = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = self.paths.state.join("sandbox");
+        let made =
+            Sandbox::make(&directory, &self.paths.etc, &self.launcher, &spec.pod, &host, address).await?;
+        let restart = match spec.pod.effective_restart_policy() {
+            RestartPolicy::Always => Restart::Always,
+            RestartPolicy::OnFailure => Restart::OnFailure,
+            RestartPolicy::Never => Restart::Never,
+        };
+        let init = spec.pod.init_containers.iter().map(|c| c.name.as_str());
+        let main = spec.pod.containers.iter().map(|c| c.name.as_str());
+        self.containers.set_slots(Slots::new(init, main, restart));
+        self.images.begin(&spec)?;
+        info!(self.log, # "host", "the sealed spec is open"; "containers" => spec.images.len());
+        Ok(made)
+    }
+
+    fn change(&self, next: impl FnOnce(&Life) -> std::result::Result<Life, &'static str>) -> Result<()> {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        *life = next(&life).map_err(|reason| Error::refused(Code::SandboxState, reason))?;
+        Ok(())
+    }
+
+    pub(crate) fn cgroup(&self, path: &str) -> PathBuf {
+        self.paths.cgroups.join(Path::new(path.trim_start_matches('/')))
+    }
+}

@@ -1,0 +1,270 @@
+//! CreateContainer: from the sealed specification alone. The host's OCI spec selects a slot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libcontainer::oci_spec::runtime::Spec;
+use protocols::agent::CreateContainerRequest;
+use protocols::refusal::Code;
+use sealed_spec::{Logs, SealedSpec};
+use slog::info;
+
+use super::{Container, Instance, Pause, Stage, valid_id};
+use crate::agent::Agent;
+use crate::error::{Error, Result};
+use crate::images::Root;
+use crate::launch::{LaunchError, private_dir};
+use crate::process::{OutputPolicy, Process, Streams};
+use crate::sandbox::Sandbox;
+use crate::slots::SlotError;
+
+/// Annotations that hold a container's name: containerd's, then CRI-O's and the kubelet's.
+const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
+
+/// What of the host's OCI spec is looked at.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct HostSpec {
+    /// Which container it means; `None` for the pause container and for other clients.
+    pub name: Option<String>,
+    /// Sections that are replaced by the sealed specification's.
+    pub replaced: Vec<&'static str>,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// The host's id for it.
+    pub id: String,
+    /// What the host's OCI spec says.
+    pub host: HostSpec,
+    /// How long to wait for the image.
+    pub patience: Duration,
+}
+
+impl HostSpec {
+    /// Reads the request.
+    pub fn read(request: &CreateContainerRequest) -> Self {
+        let Some(spec) = request.OCI.as_ref() else {
+            return Self::default();
+        };
+        let name = NAME_KEYS.iter().find_map(|key| spec.Annotations.get(*key)).cloned();
+        let process = spec.Process.as_ref();
+        let has = |present: bool, section| present.then_some(section);
+        let replaced = [
+            has(process.is_some_and(|p| !p.Args.is_empty()), "args"),
+            has(process.is_some_and(|p| !p.Env.is_empty()), "env"),
+            has(process.is_some_and(|p| p.User.is_some()), "user"),
+            has(process.is_some_and(|p| p.Capabilities.is_some()), "capabilities"),
+            has(!spec.Mounts.is_empty(), "mounts"),
+            has(spec.Hooks.is_some(), "hooks"),
+            has(spec.Linux.as_ref().is_some_and(|l| !l.Sysctl.is_empty()), "sysctls"),
+            has(spec.Linux.as_ref().is_some_and(|l| !l.Devices.is_empty()), "devices"),
+            has(spec.Linux.as_ref().is_some_and(|l| l.Seccomp.is_some()), "seccomp"),
+            has(!request.devices.is_empty(), "hot-plugged devices"),
+            has(!request.storages.is_empty(), "storages"),
+            has(!request.shared_mounts.is_empty(), "shared mounts"),
+        ];
+        Self { name, replaced: replaced.into_iter().flatten().collect() }
+    }
+}
+
+impl Agent {
+    /// Makes a container whose process waits for [`Agent::start`]. If the caller goes away meanwhile,
+    /// what was made is taken apart again: the kubelet comes back with another id.
+    pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<()> {
+        let agent = self.clone();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let id = request.id.clone();
+            let made = agent.create_now(request).await;
+            let succeeded = made.is_ok();
+            if answer.send(made).is_err() && succeeded {
+                let _ = agent.remove(&id, Some(Duration::from_secs(10))).await;
+            }
+        });
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("creating the container was interrupted".into())))
+    }
+
+    async fn create_now(self: &Arc<Self>, request: CreateRequest) -> Result<()> {
+        let CreateRequest { id, host, patience } = request;
+        if !valid_id(&id) {
+            return Err(Error::InvalidArgument("malformed container id".into()));
+        }
+        if self.sandbox_request()?.id == id {
+            return self.containers.insert(&id, Container::Pause(Arc::new(Pause::default())));
+        }
+        self.opening.open_copied(&self.quarantine).await?;
+        let sandbox = self.furnish().await?;
+        let spec = self.opening.require()?;
+        let Some(name) = host.name else {
+            let detail = "the request names no container (annotation io.kubernetes.cri.container-name)";
+            return Err(Error::refused(Code::ContainerUnknown, detail));
+        };
+        self.claim(&name, &id).await?;
+        info!(self.log, # "host", "creating a container"; "id" => &id, "replaced" => host.replaced.join(", "));
+        let made = self.build(&id, &name, &spec, &sandbox, patience).await;
+        let inserted = match made {
+            Ok(instance) => {
+                let instance = Arc::new(instance);
+                self.containers.insert(&id, Container::Instance(instance.clone())).map(|()| instance)
+            }
+            Err(error) => Err(error),
+        };
+        match inserted {
+            Ok(instance) => {
+                self.watch(instance);
+                Ok(())
+            }
+            Err(error) => {
+                self.containers.slots(|slots| slots.removed(&id))?;
+                let _ = fs::remove_dir_all(self.paths.container(&id));
+                info!(self.log, # "host", "no container"; "id" => &id, "reason" => error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Claims the slot; an instance in it that was never started makes room.
+    async fn claim(&self, name: &str, id: &str) -> Result<()> {
+        self.sweep()?;
+        let claimed = self.containers.slots(|slots| slots.claim(name, id))?;
+        let Err(SlotError::Busy { id: other, .. }) = &claimed else {
+            return Ok(claimed?);
+        };
+        let idle = self.containers.instance(other).is_ok_and(|i| i.stage() == Stage::Created);
+        if !idle {
+            return Ok(claimed?);
+        }
+        self.remove(other, Some(Duration::from_secs(10))).await?;
+        self.containers.slots(|slots| slots.claim(name, id))?.map_err(Error::from)
+    }
+
+    /// Tells the slots of every end that the reaper has seen: the host may have heard of it first.
+    fn sweep(&self) -> Result<()> {
+        for instance in self.containers.instances() {
+            if let Some(code) = instance.init.watched.code() {
+                self.containers.slots(|slots| slots.exited(&instance.id, code))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn build(
+        &self,
+        id: &str,
+        name: &str,
+        spec: &SealedSpec,
+        sandbox: &Sandbox,
+        patience: Duration,
+    ) -> Result<Instance> {
+        let unknown =
+            || Error::refused(Code::ContainerUnknown, format!("the sealed spec has no container '{name}'"));
+        let sealed = spec.pod.container(name).ok_or_else(unknown)?;
+        let image = spec.image(name).ok_or_else(unknown)?;
+        if sealed.tty == Some(true) {
+            return Err(Error::refused(
+                Code::Launch,
+                format!("container '{name}' asks for a tty, which is not supported yet"),
+            ));
+        }
+        let directory = self.paths.container(id);
+        private_dir(&directory).map_err(Error::step("making the container's directory"))?;
+        let root = self.images.root(image, &directory.join("root"), patience).await?;
+        let cgroup = format!("/pod/{id}");
+        let prepared = crate::oci::container_spec(spec, sealed, &root, sandbox, &directory, &cgroup)?;
+        let stop_signal = root
+            .config
+            .config()
+            .as_ref()
+            .and_then(|c| c.stop_signal().as_deref())
+            .and_then(super::life::signal_number);
+        let init = Arc::new(self.launch(id, &directory, &prepared.spec, spec).await?);
+        drop(prepared.sub_paths);
+        Ok(Instance::new(id, name, directory, cgroup, stop_signal, init, root))
+    }
+
+    async fn launch(&self, id: &str, directory: &Path, oci: &Spec, spec: &SealedSpec) -> Result<Process> {
+        let (streams, stdio) = Streams::pipes(output_policy(spec)).map_err(Error::step("making streams"))?;
+        let bundle = directory.join("bundle");
+        let watched = self.launcher.create(id, &bundle, oci, stdio).await;
+        let watched = watched.map_err(|error| explain(error, spec))?;
+        Ok(Process { watched, streams })
+    }
+
+    /// Watches for the end of an instance.
+    fn watch(self: &Arc<Self>, instance: Arc<Instance>) {
+        let agent = self.clone();
+        tokio::spawn(async move {
+            let code = instance.init.watched.wait().await;
+            if super::oom::was_hit(&agent.cgroup(&instance.cgroup)) {
+                agent.oom.push(instance.id.clone());
+            }
+            let _ = agent.containers.slots(|slots| slots.exited(&instance.id, code));
+            info!(agent.log, # "host", "a container has ended"; "id" => &instance.id, "code" => code);
+        });
+    }
+}
+
+/// What the host may read of a container's output.
+pub(super) fn output_policy(spec: &SealedSpec) -> OutputPolicy {
+    match spec.grants.logs {
+        Logs::Off => OutputPolicy::Discard,
+        Logs::Clear => OutputPolicy::Clear,
+    }
+}
+
+/// Where the owner lets the host read output, it may also read why there is none.
+pub(super) fn explain(error: LaunchError, spec: &SealedSpec) -> Error {
+    match error {
+        LaunchError::Failed(failure) if spec.grants.logs == Logs::Clear => {
+            Error::refused(Code::Launch, format!("{} ({})", failure.summary, failure.detail))
+        }
+        error => error.into(),
+    }
+}
+
+/// For tests of what is mounted: a root that nobody has to unmount.
+impl Root {
+    /// A root file system that is a directory.
+    pub fn directory(path: PathBuf, config: agent_image::ImageConfiguration) -> Self {
+        Self { path, config, mount: Box::new(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocols::oci;
+
+    use super::*;
+
+    #[test]
+    fn the_name_comes_from_containerds_or_cri_os_annotation() {
+        for key in NAME_KEYS {
+            let mut spec = oci::Spec::new();
+            spec.Annotations.insert(key.into(), "web".into());
+            let mut request = CreateContainerRequest::new();
+            request.OCI = Some(spec).into();
+            assert_eq!(HostSpec::read(&request).name.as_deref(), Some("web"));
+        }
+        assert_eq!(HostSpec::read(&CreateContainerRequest::new()), HostSpec::default());
+    }
+
+    #[test]
+    fn everything_that_the_host_adds_is_named() {
+        let mut process = oci::Process::new();
+        process.Args = vec!["sh".into()];
+        process.Env = vec!["LD_PRELOAD=/evil.so".into()];
+        let mut spec = oci::Spec::new();
+        spec.Process = Some(process).into();
+        spec.Mounts.push(oci::Mount::new());
+        spec.Hooks = Some(oci::Hooks::new()).into();
+        let mut request = CreateContainerRequest::new();
+        request.OCI = Some(spec).into();
+        request.storages.push(Default::default());
+        assert_eq!(HostSpec::read(&request).replaced, ["args", "env", "mounts", "hooks", "storages"]);
+    }
+}

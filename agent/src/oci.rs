@@ -1,0 +1,131 @@
+//! From the sealed specification to what libcontainer gets: the conversion is [`agent_oci`]'s, the files
+//! and directories are the agent's. A last look keeps the TEE's devices out whatever the conversion does.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use agent_oci::{AgentFiles, ContainerInput, SharedNamespaces, SubPaths};
+use libcontainer::oci_spec::runtime::{Process, Spec};
+use protocols::refusal::Code;
+use sealed_spec::SealedSpec;
+use sealed_spec::podspec::Container;
+
+use crate::error::{Error, Result};
+use crate::images::Root;
+use crate::sandbox::Sandbox;
+
+/// File of a container's last words, in its directory.
+pub const TERMINATION_LOG: &str = "termination-log";
+
+/// What leads to the TEE: with it a container could pass for the agent.
+const TEE_PATHS: [&str; 6] = [
+    "/dev/sev-guest",
+    "/dev/tdx_guest",
+    "/dev/cuse",
+    "/sys/kernel/config",
+    "/sys/kernel/security",
+    "/dev/vsock",
+];
+
+/// A specification, with the binds that it needs until libcontainer has made its own.
+pub struct Prepared {
+    /// For config.json.
+    pub spec: Spec,
+    /// Dropped when the container has its mounts.
+    pub sub_paths: SubPaths,
+}
+
+/// The specification of one container.
+pub fn container_spec(
+    spec: &SealedSpec,
+    container: &Container,
+    root: &Root,
+    sandbox: &Sandbox,
+    directory: &Path,
+    cgroup: &str,
+) -> Result<Prepared> {
+    let log = directory.join(TERMINATION_LOG);
+    let written =
+        fs::write(&log, b"").and_then(|()| fs::set_permissions(&log, fs::Permissions::from_mode(0o666)));
+    written.map_err(Error::step("making the termination log"))?;
+    let files = AgentFiles {
+        hosts: sandbox.hosts.clone(),
+        hostname: sandbox.hostname_file.clone(),
+        resolv_conf: sandbox.resolv_conf.clone(),
+        termination_log: log,
+        shm: sandbox.shm.clone(),
+    };
+    let namespaces = SharedNamespaces { ipc: sandbox.ipc.clone(), uts: sandbox.uts.clone() };
+    let sub_paths = agent_oci::bind_sub_paths(container, &sandbox.volumes, &directory.join("sub-paths"));
+    let sub_paths = sub_paths.map_err(|e| refused(&e))?;
+    let input = ContainerInput {
+        pod: &spec.pod,
+        container,
+        image: &root.config,
+        rootfs: &root.path,
+        files: &files,
+        volumes: &sandbox.volumes,
+        sub_paths: &sub_paths,
+        namespaces: &namespaces,
+        cgroups_path: Path::new(cgroup),
+        hostname: &sandbox.hostname,
+    };
+    let mut oci = agent_oci::container_spec(&input).map_err(|e| refused(&e))?;
+    agent_oci::make_working_dir(&root.path, &oci).map_err(|e| refused(&e))?;
+    if let Some(process) = oci.process_mut()
+        && process.no_new_privileges() == Some(false)
+    {
+        // libcontainer takes any value for yes when it decides whether the filter comes before or after
+        // the capabilities are dropped; after, installing it fails.
+        process.set_no_new_privileges(None);
+    }
+    keep_out_tee(&oci)?;
+    Ok(Prepared { spec: oci, sub_paths })
+}
+
+/// The process of an exec in a container that was made from `bundle`.
+pub fn exec_process(bundle: &Path, argv: &[String]) -> Result<Process> {
+    let spec = Spec::load(bundle.join("config.json"));
+    let spec = spec.map_err(|_| Error::Internal("the container's specification can't be read".into()))?;
+    agent_oci::exec_process(&spec, argv, false).map_err(|e| refused(&e))
+}
+
+fn refused(error: &agent_oci::OciError) -> Error {
+    Error::refused(Code::Launch, error.to_string())
+}
+
+fn keep_out_tee(spec: &Spec) -> Result<()> {
+    let tee =
+        |path: &Path| TEE_PATHS.iter().any(|tee| path.starts_with(tee) || Path::new(tee).starts_with(path));
+    let mut sources = spec.mounts().iter().flatten().filter(|m| m.typ().as_deref() == Some("bind"));
+    let linux = spec.linux().as_ref();
+    let mut devices = linux.and_then(|l| l.devices().as_ref()).into_iter().flatten();
+    if sources.any(|m| m.source().as_deref().is_some_and(tee)) || devices.any(|d| tee(d.path())) {
+        return Err(Error::refused(Code::Launch, "the container would get a device of the TEE"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use libcontainer::oci_spec::runtime::{LinuxBuilder, LinuxDeviceBuilder, MountBuilder, SpecBuilder};
+
+    use super::*;
+
+    fn bind(source: &str) -> Spec {
+        let mount = MountBuilder::default().typ("bind").source(source).destination("/x").build().unwrap();
+        SpecBuilder::default().mounts(vec![mount]).build().unwrap()
+    }
+
+    #[test]
+    fn the_tees_devices_stay_with_the_agent() {
+        keep_out_tee(&bind("/run/sealpod/sandbox/hosts")).unwrap();
+        for source in ["/dev/sev-guest", "/dev", "/", "/sys/kernel/config/tsm/report", "/sys", "/dev/vsock"] {
+            assert!(keep_out_tee(&bind(source)).is_err(), "{source}");
+        }
+        let device = LinuxDeviceBuilder::default().path("/dev/sev-guest").build().unwrap();
+        let linux = LinuxBuilder::default().devices(vec![device]).build().unwrap();
+        assert!(keep_out_tee(&SpecBuilder::default().linux(linux).build().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! Opening, by what the host supplied.

@@ -1,0 +1,172 @@
+//! Output of a process: the kernel's pipe is the bounded buffer, and a host that doesn't read it makes
+//! the process wait. After the process has ended, what it had written is still read, then comes the end.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::Mutex;
+
+use crate::reaper::Watched;
+
+/// Most bytes that one read returns, whatever the host asks for.
+const READ_MAX: usize = 256 * 1024;
+
+/// Whether the host may see what a process writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputPolicy {
+    /// Drained, so that the process never waits, and thrown away; the host reads the end at once.
+    Discard,
+    /// Passed on as written.
+    Clear,
+}
+
+/// One output stream.
+pub struct Output(Source);
+
+enum Source {
+    Closed,
+    Pipe(Mutex<pipe::Receiver>),
+}
+
+impl Output {
+    /// A stream that has ended.
+    pub fn closed() -> Self {
+        Self(Source::Closed)
+    }
+
+    /// A stream, and the end that the process writes to.
+    pub fn pipe(policy: OutputPolicy) -> io::Result<(Self, OwnedFd)> {
+        let (reader, writer) = io::pipe()?;
+        let mut receiver = pipe::Receiver::from_owned_fd(reader.into())?;
+        let output = match policy {
+            OutputPolicy::Clear => Self(Source::Pipe(Mutex::new(receiver))),
+            OutputPolicy::Discard => {
+                tokio::spawn(async move {
+                    let mut buffer = vec![0; 8192];
+                    while matches!(receiver.read(&mut buffer).await, Ok(1..)) {}
+                });
+                Self::closed()
+            }
+        };
+        Ok((output, writer.into()))
+    }
+
+    /// Waits for output and returns at most `length` bytes of it; empty at the end.
+    ///
+    /// A descendant that outlives the process may keep the pipe open: its output after the process' end
+    /// is not waited for.
+    pub async fn read(&self, length: usize, process: &Watched) -> io::Result<Vec<u8>> {
+        let Source::Pipe(receiver) = &self.0 else {
+            return Ok(Vec::new());
+        };
+        let mut receiver = receiver.lock().await;
+        let mut buffer = vec![0; length.clamp(1, READ_MAX)];
+        let count = tokio::select! {
+            biased;
+            count = receiver.read(&mut buffer) => count?,
+            _ = process.wait() => left_over(&receiver, &mut buffer)?,
+        };
+        buffer.truncate(count);
+        Ok(buffer)
+    }
+}
+
+/// Reads what is in the pipe now; straight from the kernel, whose answer no reactor can be late with.
+fn left_over(receiver: &pipe::Receiver, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match nix::unistd::read(receiver, buffer) {
+            Err(Errno::EAGAIN) => return Ok(0),
+            Err(Errno::EINTR) => {}
+            other => return other.map_err(Into::into),
+        }
+    }
+}
+
+/// An input that is at its end.
+pub fn null_input() -> io::Result<OwnedFd> {
+    Ok(File::open("/dev/null")?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::*;
+    use crate::reaper::Reaper;
+
+    fn running() -> Watched {
+        let reaper = Reaper::new();
+        let since = reaper.epoch();
+        let watched = reaper.adopt(1_000_001, since);
+        // Without the reaper, the process would count as ended.
+        std::mem::forget(reaper);
+        watched
+    }
+
+    fn ended() -> Watched {
+        let reaper = Reaper::new();
+        let since = reaper.epoch();
+        reaper.adopt(1_000_001, since)
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_the_end_is_read_after_it() {
+        let (output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
+        let mut writer = File::from(writer);
+        writer.write_all(b"last words").unwrap();
+        // A descendant holds the pipe open.
+        let process = ended();
+        assert_eq!(output.read(4, &process).await.unwrap(), b"last");
+        assert_eq!(output.read(100, &process).await.unwrap(), b" words");
+        assert_eq!(output.read(100, &process).await.unwrap(), b"");
+        drop(writer);
+    }
+
+    #[tokio::test]
+    async fn a_running_process_is_waited_for() {
+        let (output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
+        let output = std::sync::Arc::new(output);
+        let process = running();
+        let reading = tokio::spawn({
+            let output = output.clone();
+            async move { output.read(8192, &process).await.unwrap() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!reading.is_finished());
+        File::from(writer).write_all(b"hello").unwrap();
+        assert_eq!(reading.await.unwrap(), b"hello");
+    }
+
+    #[tokio::test]
+    async fn the_pipe_bounds_what_a_process_can_write_unread() {
+        let (_output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
+        let sender = pipe::Sender::from_owned_fd(writer).unwrap();
+        let mut written = 0;
+        while let Ok(count) = sender.try_write(&[0; 4096]) {
+            written += count;
+            assert!(written <= 1024 * 1024, "no back-pressure");
+        }
+        assert!(written > 0);
+    }
+
+    #[tokio::test]
+    async fn discarded_output_ends_at_once_and_never_blocks_the_writer() {
+        let (output, writer) = Output::pipe(OutputPolicy::Discard).unwrap();
+        let process = running();
+        assert_eq!(output.read(8192, &process).await.unwrap(), b"");
+        let writing = tokio::task::spawn_blocking(move || File::from(writer).write_all(&[1; 1024 * 1024]));
+        writing.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_huge_read_length_allocates_no_more_than_the_bound() {
+        let (output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
+        File::from(writer).write_all(b"x").unwrap();
+        assert_eq!(output.read(usize::MAX, &ended()).await.unwrap(), b"x");
+    }
+}

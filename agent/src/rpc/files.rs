@@ -1,0 +1,26 @@
+//! CopyFile.
+
+use std::sync::Arc;
+
+use protocols::agent as wire;
+use protocols::empty::Empty;
+use ttrpc::r#async::TtrpcContext;
+
+use crate::agent::Agent;
+use crate::error::Result;
+use crate::quarantine::Copy;
+
+pub(super) async fn copy(
+    agent: &Arc<Agent>,
+    _: &TtrpcContext,
+    request: wire::CopyFileRequest,
+) -> Result<Empty> {
+    agent.quarantine.copy(&Copy {
+        path: &request.path,
+        mode: request.file_mode,
+        size: request.file_size,
+        offset: request.offset,
+        data: &request.data,
+    })?;
+    Ok(Empty::new())
+}

@@ -1,0 +1,41 @@
+//! The sandbox.
+
+use std::sync::Arc;
+
+use protocols::agent as wire;
+use protocols::empty::Empty;
+use ttrpc::r#async::TtrpcContext;
+
+use crate::agent::Agent;
+use crate::error::Result;
+use crate::sandbox;
+
+pub(super) async fn create(
+    agent: &Arc<Agent>,
+    _: &TtrpcContext,
+    request: wire::CreateSandboxRequest,
+) -> Result<Empty> {
+    let host = sandbox::check_request(&request)?;
+    let agent = agent.clone();
+    super::detached(async move { agent.create_sandbox(host).await }).await
+}
+
+pub(super) async fn destroy(
+    agent: &Arc<Agent>,
+    _: &TtrpcContext,
+    _: wire::DestroySandboxRequest,
+) -> Result<Empty> {
+    agent.destroy().await?;
+    Ok(Empty::new())
+}
+
+/// A long poll; the runtime keeps one open as long as the sandbox lives.
+pub(super) async fn oom_event(
+    agent: &Arc<Agent>,
+    _: &TtrpcContext,
+    _: wire::GetOOMEventRequest,
+) -> Result<wire::OOMEvent> {
+    let mut response = wire::OOMEvent::new();
+    response.container_id = agent.oom.next().await;
+    Ok(response)
+}

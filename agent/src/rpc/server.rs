@@ -1,0 +1,115 @@
+//! Who may call: the host, over vsock, with a bounded number of connections. A container that finds a
+//! way to open an AF_VSOCK socket is nobody here.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use futures::stream::unfold;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
+use ttrpc::r#async::Server;
+use ttrpc::r#async::transport::Listener;
+
+use super::Service;
+
+/// A runtime opens one connection; a few more leave room for its tools.
+const MAX_CONNECTIONS: usize = 16;
+
+/// Where calls come from.
+pub enum Peers {
+    /// The host, on a vsock port.
+    Vsock(VsockListener),
+    /// Whoever reaches a socket: for tests of the API without a VM.
+    Unix(UnixListener),
+}
+
+impl Peers {
+    /// The host, on a vsock port.
+    pub fn vsock(port: u32) -> io::Result<Self> {
+        VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port)).map(Self::Vsock)
+    }
+}
+
+/// Serves until the server is dropped.
+pub async fn serve(service: Service, peers: Peers) -> ttrpc::Result<Server> {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let listener = match peers {
+        Peers::Vsock(listener) => Listener::new(host_only(listener, room)),
+        Peers::Unix(listener) => Listener::new(anyone(listener, room)),
+    };
+    let mut server = Server::new().add_listener(listener).register_service(service.tables());
+    server.start().await?;
+    Ok(server)
+}
+
+fn host_only(
+    listener: VsockListener,
+    room: Arc<Semaphore>,
+) -> impl Stream<Item = io::Result<Counted<tokio_vsock::VsockStream>>> {
+    unfold((listener, room), |(listener, room)| async move {
+        loop {
+            let accepted = listener.accept().await;
+            let stream = match accepted {
+                // Dropped without a word: CID 2 is the host, everything else is inside the guest.
+                Ok((_, peer)) if peer.cid() != VMADDR_CID_HOST => continue,
+                Ok((stream, _)) => stream,
+                Err(error) => return Some((Err(error), (listener, room))),
+            };
+            if let Ok(permit) = room.clone().try_acquire_owned() {
+                return Some((Ok(Counted { stream, _permit: permit }), (listener, room)));
+            }
+        }
+    })
+}
+
+fn anyone(
+    listener: UnixListener,
+    room: Arc<Semaphore>,
+) -> impl Stream<Item = io::Result<Counted<tokio::net::UnixStream>>> {
+    unfold((listener, room), |(listener, room)| async move {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => return Some((Err(error), (listener, room))),
+            };
+            if let Ok(permit) = room.clone().try_acquire_owned() {
+                return Some((Ok(Counted { stream, _permit: permit }), (listener, room)));
+            }
+        }
+    })
+}
+
+/// A connection that gives its place back when it ends.
+struct Counted<S> {
+    stream: S,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
