@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn registration() -> Registration {
@@ -208,4 +209,22 @@ fn policy_lists() {
     refused(|p| p.launch_digest.push(p.launch_digest[0].clone()));
     refused(|p| p.launch_digest[0].name = "a b".into());
     refused(|p| p.launch_digest = vec![p.launch_digest[0].clone(); 257]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_change_of_a_character_goes_through(at in any::<prop::sample::Index>(), with in "[A-Za-z0-9_.=-]") {
+        let key = OwnerKey::generate().unwrap();
+        let jws = key.sign_statement(&registration()).unwrap();
+        let at = at.index(jws.len());
+        let changed = format!("{}{with}{}", &jws[..at], &jws[at + 1..]);
+        prop_assert_eq!(key.public().verify::<Registration>(&changed).is_ok(), changed == jws);
+    }
+
+    #[test]
+    fn any_text_is_refused_quietly(text in any::<String>()) {
+        let key = OwnerKey::generate().unwrap().public();
+        prop_assert!(key.verify::<Retirement>(&text).is_err());
+    }
 }

@@ -166,8 +166,8 @@ impl EphemeralKey {
 
         let kek = key_encryption_key(&self.secret, &peer);
         let mut cek = Zeroizing::new([0; 32]);
-        KwAes256::new(&(*kek).into()).unwrap_key(&encrypted_key, cek.as_mut()).map_err(|_| JweError::Open)?;
-        Aes256Gcm::new(&(*cek).into())
+        KwAes256::new((&*kek).into()).unwrap_key(&encrypted_key, cek.as_mut()).map_err(|_| JweError::Open)?;
+        Aes256Gcm::new((&*cek).into())
             .decrypt_inout_detached(
                 &Nonce::from(iv),
                 jwe.protected.as_bytes(),
@@ -200,9 +200,9 @@ pub fn wrap(recipient: &Jwk, plaintext: &[u8]) -> Result<JweFlattened, JweError>
     getrandom::fill(&mut iv).map_err(JweError::Random)?;
     let kek = key_encryption_key(&ephemeral.secret, &public);
     let mut encrypted_key = [0; 40];
-    KwAes256::new(&(*kek).into()).wrap_key(cek.as_ref(), &mut encrypted_key).map_err(|_| JweError::Seal)?;
+    KwAes256::new((&*kek).into()).wrap_key(cek.as_ref(), &mut encrypted_key).map_err(|_| JweError::Seal)?;
     let mut text = Zeroizing::new(plaintext.to_vec());
-    let tag = Aes256Gcm::new(&(*cek).into())
+    let tag = Aes256Gcm::new((&*cek).into())
         .encrypt_inout_detached(&Nonce::from(iv), protected.as_bytes(), text.as_mut_slice().into())
         .map_err(|_| JweError::Seal)?;
     Ok(JweFlattened {

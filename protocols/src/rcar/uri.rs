@@ -112,6 +112,7 @@ impl From<ResourceUri> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn round_trip() {
@@ -142,6 +143,16 @@ mod tests {
             "kbs:///a/b/c#",
         ] {
             assert!(matches!(bad.parse::<ResourceUri>(), Err(UriError::Segment(_))), "{bad}");
+        }
+    }
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_parses_prints_as_it_was(text in "kbs:/{2,3}[a-z0-9._/%-]{0,40}") {
+            if let Ok(uri) = text.parse::<ResourceUri>() {
+                prop_assert_eq!(uri.to_string(), text);
+                prop_assert!(!uri.http_path().contains("//") && !uri.http_path().contains("/."));
+            }
         }
     }
 }

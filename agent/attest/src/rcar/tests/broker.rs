@@ -150,10 +150,10 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer,
         Fault::Silent => std::future::pending().await,
         Fault::Answers(at, status, bytes) if path.contains(at) => respond(*status, bytes.clone()),
         Fault::Oversize(at) if path.contains(at) => respond(200, vec![b' '; 9 << 20]),
-        Fault::Unexplained if path.contains("attest") => error(KbsError::new("PolicyDeny", "no\nreason")),
+        Fault::Unexplained if path.contains("attest") => error("no\nreason"),
         Fault::Refuses(at, code, _) if path.contains(at) && state.faults_left.load(Ordering::SeqCst) > 0 => {
             state.faults_left.fetch_sub(1, Ordering::SeqCst);
-            error(KbsError::new("PolicyDeny", Refusal::new(*code, "because").to_string()))
+            error(&Refusal::new(*code, "because").to_string())
         }
         _ => serve(&state, &path, cookie.as_deref(), &body),
     };
@@ -221,8 +221,8 @@ fn serve(state: &State, path: &str, cookie: Option<&str>, body: &[u8]) -> Answer
     }
 }
 
-fn error(error: KbsError) -> Answer {
-    respond(401, serde_json::to_vec(&error).unwrap())
+fn error(detail: &str) -> Answer {
+    respond(401, serde_json::to_vec(&KbsError::new("PolicyDeny", detail)).unwrap())
 }
 
 fn respond(status: u16, body: impl Into<Bytes>) -> Answer {
