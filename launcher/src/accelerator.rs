@@ -199,6 +199,28 @@ mod tests {
         assert_ne!(one, cache_name("boot", &guest).unwrap());
     }
 
+    /// Whatever `/dev/kvm` claims, `Auto` answers with what runs guests, and remembers it.
+    #[tokio::test]
+    async fn auto_ends_in_an_accelerator_that_runs_guests() {
+        let qemu = std::process::Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
+        let Some(kernel) = std::env::var_os("SEALPOD_TEST_KERNEL").filter(|_| qemu) else {
+            eprintln!("skipped: needs qemu-system-x86_64 and SEALPOD_TEST_KERNEL=<bzImage>");
+            return;
+        };
+        let base = tempfile::tempdir().unwrap();
+        let text = "firmware='f'\nkernel='k'\ninitrd='i'\ncpu_model='c'\n\
+                    [platform]\nkind='snp-emulated'\nemulator='e'\nstate='s'";
+        let mut guest = GuestManifest::parse(text, base.path()).unwrap();
+        guest.kernel = kernel.into();
+        let cache = base.path().join("cache");
+        let chosen = resolve(Choice::Auto, &guest, &cache, base.path()).await.unwrap();
+        assert!(boots(&guest, chosen, base.path(), Duration::from_secs(120)).await.unwrap());
+        eprintln!("auto chose {chosen}");
+        assert_eq!(resolve(Choice::Auto, &guest, &cache, base.path()).await.unwrap(), chosen);
+        let kvm = Path::new("/dev/kvm").exists();
+        assert!(!kvm || std::fs::read_dir(&cache).unwrap().count() == 1);
+    }
+
     #[test]
     fn choices_are_words() {
         assert_eq!("auto".parse(), Ok(Choice::Auto));

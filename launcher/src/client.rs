@@ -102,7 +102,9 @@ impl std::fmt::Debug for AgentClient {
 /// Calls one RPC of the agent with a time-out (`Duration::ZERO`: none) and names it in the error.
 macro_rules! rpc {
     ($client:expr, $method:ident, $request:expr, $timeout:expr) => {
-        $client.call(stringify!($method), $client.agent().$method($crate::client::context($timeout), $request)).await
+        $client
+            .call(stringify!($method), $client.agent().$method($crate::client::context($timeout), $request))
+            .await
     };
 }
 pub(crate) use rpc;

@@ -80,7 +80,9 @@ pub enum BootError {
         source: std::io::Error,
     },
     /// The relay's socket is not there.
-    #[error("the relay's socket {path} is not there ({source}); start 'sealpod-relay --listen unix:{path} …'")]
+    #[error(
+        "the relay's socket {path} is not there ({source}); start 'sealpod-relay --listen unix:{path} …'"
+    )]
     Relay {
         /// The socket.
         path: PathBuf,
@@ -171,7 +173,9 @@ impl Guest {
         };
         let emulator = match &manifest.platform {
             Platform::Snp { .. } => None,
-            Platform::SnpEmulated { .. } => Some(emulator::serve(manifest, &run, &vm, &options.host_data).await?),
+            Platform::SnpEmulated { .. } => {
+                Some(emulator::serve(manifest, &run, &vm, &options.host_data).await?)
+            }
         };
         let vhost = run.join("vhost.sock");
         let vsock = Device::start(&vhost, &vm, matches!(manifest.platform, Platform::Snp { .. }))?;

@@ -195,8 +195,11 @@ impl GuestManifest {
     pub fn check_files(&self) -> Result<(), ManifestError> {
         let files = [("firmware", &self.firmware), ("kernel", &self.kernel), ("initrd", &self.initrd)];
         for (what, path) in files {
-            std::fs::File::open(path)
-                .map_err(|source| ManifestError::Missing { what, path: path.clone(), source })?;
+            std::fs::File::open(path).map_err(|source| ManifestError::Missing {
+                what,
+                path: path.clone(),
+                source,
+            })?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 mod driver;
 mod files;
 mod id;
+mod objects;
 mod sandbox;
 mod spec;
 mod streams;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use driver::{PodRun, RunningContainer};
 pub use id::new_id;
+pub use objects::{HostView, ObjectError};
 pub use sandbox::NetworkConfig;
 
 use crate::client::AgentError;

@@ -37,7 +37,11 @@ pub enum ProcessError {
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
-    if error.kind() == std::io::ErrorKind::NotFound { " (is it installed, and is the path right?)" } else { "" }
+    if error.kind() == std::io::ErrorKind::NotFound {
+        " (is it installed, and is the path right?)"
+    } else {
+        ""
+    }
 }
 
 /// A running child. Dropping it kills it and waits until it is gone.

@@ -42,10 +42,7 @@ pub(crate) fn arguments(guest: &GuestManifest, boot: &Boot<'_>) -> Vec<OsString>
     words.pair("-m", guest.memory_mib.to_string());
     words.pair("-smp", guest.vcpus.to_string());
     // vhost-user backends map the guest's memory, so it must be shareable.
-    words.pair(
-        "-object",
-        format!("memory-backend-memfd,id=memory,size={}M,share=on", guest.memory_mib),
-    );
+    words.pair("-object", format!("memory-backend-memfd,id=memory,size={}M,share=on", guest.memory_mib));
     // Encrypted guests reach devices through bounce buffers: modern virtio with the platform's access rules.
     let virtio = match &guest.platform {
         Platform::Snp { policy, cbitpos, reduced_phys_bits } => {

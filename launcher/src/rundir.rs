@@ -25,7 +25,9 @@ pub enum RunDirError {
         source: std::io::Error,
     },
     /// Unix sockets in it would have names longer than the kernel takes.
-    #[error("{path} is too long for unix sockets ({length} > {LONGEST} bytes); choose a shorter runtime directory")]
+    #[error(
+        "{path} is too long for unix sockets ({length} > {LONGEST} bytes); choose a shorter runtime directory"
+    )]
     TooLong {
         /// The directory.
         path: PathBuf,

@@ -1,5 +1,7 @@
 //! A guest really boots: needs QEMU, and a kernel named by `SEALPOD_TEST_KERNEL`; skipped with a word otherwise.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -123,7 +125,9 @@ async fn a_qemu_that_is_not_installed_is_named() {
 #[tokio::test]
 async fn vsock_carries_bytes() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let (Some(kernel), Some(initrd)) = (kernel(), std::env::var_os("SEALPOD_TEST_ECHO_INITRD")) else { return };
+    let (Some(kernel), Some(initrd)) = (kernel(), std::env::var_os("SEALPOD_TEST_ECHO_INITRD")) else {
+        return;
+    };
     let directory = tempfile::tempdir().unwrap();
     let mut manifest = emulated(&kernel, directory.path(), &ready_emulator(directory.path()));
     manifest.initrd = PathBuf::from(initrd);
@@ -140,7 +144,8 @@ async fn vsock_carries_bytes() {
     options.relay_socket = Some(relay);
     let guest = Guest::boot(&manifest, &options).await.unwrap();
     let stream = loop {
-        let mut stream = tokio::net::UnixStream::connect(guest.vsock_socket()).await.expect("the device listens");
+        let mut stream =
+            tokio::net::UnixStream::connect(guest.vsock_socket()).await.expect("the device listens");
         let _ = stream.write_all(b"CONNECT 1024\n").await;
         let mut ok = [0; 14];
         if stream.read_exact(&mut ok).await.is_ok() {

@@ -17,7 +17,8 @@ pub(super) fn build() -> Vec<u8> {
 }
 
 fn entry(archive: &mut Vec<u8>, inode: u32, name: &str, mode: u32, device: (u32, u32), data: &[u8]) {
-    let fields = [inode, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, device.0, device.1, name.len() as u32 + 1, 0];
+    let fields =
+        [inode, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, device.0, device.1, name.len() as u32 + 1, 0];
     archive.extend_from_slice(b"070701");
     for field in fields {
         archive.extend_from_slice(format!("{field:08x}").as_bytes());

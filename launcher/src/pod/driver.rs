@@ -9,6 +9,7 @@ use protocols::agent::{
     RemoveContainerRequest, SignalProcessRequest, StartContainerRequest, Storage, WaitProcessRequest,
 };
 use protocols::oci::{Mount, Spec};
+use protocols::refusal::Code;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
@@ -25,6 +26,8 @@ const SIGTERM: u32 = 15;
 const REMOVE_TIMEOUT: u32 = 10;
 /// Between two tries of the kubelet to create a container; ours is shorter, as nobody else waits.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const QUICK: Duration = Duration::from_secs(5);
+const QUICK_FAILURES: usize = 3;
 
 /// A pod that is driven through its life.
 pub struct PodRun {
@@ -71,7 +74,10 @@ impl RunningContainer {
     /// [`PodError::Container`] when the agent doesn't tell how it ended.
     pub async fn wait(self) -> Result<Outcome, PodError> {
         let failed = |source| PodError::Container { container: self.name.clone(), source };
-        let lost = |error: tokio::task::JoinError| AgentError::Lost { rpc: "wait_process", detail: error.to_string() };
+        let lost = |error: tokio::task::JoinError| AgentError::Lost {
+            rpc: "wait_process",
+            detail: error.to_string(),
+        };
         let exit_code = self.wait.await.unwrap_or_else(|error| Err(lost(error))).map_err(failed)?;
         let stdout = self.stdout.await.unwrap_or_default();
         let stderr = self.stderr.await.unwrap_or_default();
@@ -195,11 +201,18 @@ impl PodRun {
             container.args.clone_from(args);
         }
         let deadline = Instant::now() + self.patience.creating;
+        let mut quick_failures = 0;
         let id = loop {
             let id = new_id()?;
+            let started = Instant::now();
             match self.create(&id, &container).await {
                 Ok(()) => break id,
-                Err(error) if still_working(&error) && Instant::now() < deadline => {
+                Err(error) if retryable(&error) && Instant::now() < deadline => {
+                    // A try that took its time was still pulling; one that ended at once failed.
+                    quick_failures += usize::from(started.elapsed() < QUICK);
+                    if quick_failures > QUICK_FAILURES {
+                        return Err(error);
+                    }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => return Err(error),
@@ -244,9 +257,11 @@ impl PodRun {
         };
         let hosts = format!("127.0.0.1\tlocalhost\n10.0.2.15\t{}\n", self.pod.hostname);
         let hostname = format!("{}\n", self.pod.hostname);
-        let resolv = self.network.iter().flat_map(|network| &network.dns).fold(String::new(), |text, line| {
-            if line.is_empty() { text } else { text + line + "\n" }
-        });
+        let resolv = self
+            .network
+            .iter()
+            .flat_map(|network| &network.dns)
+            .fold(String::new(), |text, line| if line.is_empty() { text } else { text + line + "\n" });
         let standard = [
             ("/etc/hosts", hosts.as_str()),
             (termination_log, ""),
@@ -264,7 +279,9 @@ impl PodRun {
                     let detail = format!("volume {:?} is not in the pod", wanted.volume);
                     return Err(PodError::Invalid { container: container.name.clone(), detail });
                 }
-                Some(Volume::Empty(true)) => format!("/run/kata-containers/sandbox/ephemeral/{}", wanted.volume),
+                Some(Volume::Empty(true)) => {
+                    format!("/run/kata-containers/sandbox/ephemeral/{}", wanted.volume)
+                }
                 Some(Volume::Empty(false)) => {
                     format!("{SHARED}/{}/rootfs/local/{}", self.sandbox_id, wanted.volume)
                 }
@@ -276,7 +293,8 @@ impl PodRun {
                     source
                 }
             };
-            let source = if wanted.sub_path.is_empty() { source } else { format!("{source}/{}", wanted.sub_path) };
+            let source =
+                if wanted.sub_path.is_empty() { source } else { format!("{source}/{}", wanted.sub_path) };
             let access = if wanted.read_only { "ro" } else { "rw" };
             mounts.push(spec::mount(&wanted.path, &source, "bind", &["rbind", "rprivate", access]));
         }
@@ -352,8 +370,12 @@ impl PodRun {
     }
 
     async fn signal_id(&self, id: &str, signal: u32) -> Result<(), AgentError> {
-        let request =
-            SignalProcessRequest { container_id: id.to_owned(), exec_id: id.to_owned(), signal, ..Default::default() };
+        let request = SignalProcessRequest {
+            container_id: id.to_owned(),
+            exec_id: id.to_owned(),
+            signal,
+            ..Default::default()
+        };
         match rpc!(self.client, signal_process, &request, self.patience.request) {
             // The shim maps it to "already terminated".
             Err(error) if error.code() == Some(ttrpc::Code::NOT_FOUND) => Ok(()),
@@ -367,7 +389,8 @@ impl PodRun {
     /// [`PodError::Container`].
     pub async fn remove(&mut self, container: &str) -> Result<(), PodError> {
         let id = self.id_of(container)?;
-        let request = RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
+        let request =
+            RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
         rpc!(self.client, remove_container, &request, self.patience.request)
             .map_err(|source| PodError::Container { container: container.to_owned(), source })?;
         self.created.remove(container);
@@ -378,7 +401,11 @@ impl PodRun {
     ///
     /// # Errors
     /// [`PodError::Container`].
-    pub async fn stop(&self, running: Vec<RunningContainer>, grace: Duration) -> Result<Vec<Outcome>, PodError> {
+    pub async fn stop(
+        &self,
+        running: Vec<RunningContainer>,
+        grace: Duration,
+    ) -> Result<Vec<Outcome>, PodError> {
         for container in &running {
             self.signal(&container.name, SIGTERM).await?;
         }
@@ -415,7 +442,8 @@ impl PodRun {
             let id = self.sandbox_id.clone();
             note(self.signal_id(&id, SIGKILL).await.map_err(PodError::Sandbox));
             let _ = tokio::time::timeout(self.patience.request, pause).await;
-            let request = RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
+            let request =
+                RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
             let removed = rpc!(self.client, remove_container, &request, self.patience.request);
             note(removed.map(drop).map_err(PodError::Sandbox));
         }
@@ -471,10 +499,11 @@ impl PodRun {
     }
 }
 
-/// Errors after which the kubelet's next try may succeed, because the agent goes on pulling.
-fn still_working(error: &PodError) -> bool {
+/// Errors after which the kubelet's next try may succeed: the agent goes on pulling while nobody waits.
+fn retryable(error: &PodError) -> bool {
     let PodError::Container { source, .. } = error else { return false };
-    matches!(source.code(), Some(ttrpc::Code::UNAVAILABLE | ttrpc::Code::DEADLINE_EXCEEDED))
+    let pulling = source.refusal().is_some_and(|refusal| refusal.code == Code::ImagePull);
+    pulling || matches!(source.code(), Some(ttrpc::Code::UNAVAILABLE | ttrpc::Code::DEADLINE_EXCEEDED))
 }
 
 fn create_request(id: &str, spec: Spec, storages: Vec<Storage>) -> CreateContainerRequest {

@@ -42,7 +42,11 @@ impl Copier<'_> {
     }
 
     /// A ConfigMap volume: `..<generation>/name`, `..data` → generation, `name` → `..data/name`.
-    pub(super) async fn volume(&self, path: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<(), AgentError> {
+    pub(super) async fn volume(
+        &self,
+        path: &str,
+        files: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<(), AgentError> {
         self.send(&request(path, DIRECTORY | 0o777, b"")).await?;
         self.send(&request(&format!("{path}/{GENERATION}"), DIRECTORY | 0o755, b"")).await?;
         for (name, data) in files {

@@ -133,7 +133,11 @@ pub(super) async fn create(
     Ok(())
 }
 
-async fn configure(client: &AgentClient, network: &NetworkConfig, timeout: Duration) -> Result<(), AgentError> {
+async fn configure(
+    client: &AgentClient,
+    network: &NetworkConfig,
+    timeout: Duration,
+) -> Result<(), AgentError> {
     let request =
         UpdateInterfaceRequest { interface: MessageField::some(network.interface()), ..Default::default() };
     for attempt in 1.. {

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use protobuf::MessageField;
-use protocols::oci::{Linux, LinuxCPU, LinuxCapabilities, LinuxMemory, LinuxNamespace, LinuxResources, Mount};
+use protocols::oci::{
+    Linux, LinuxCPU, LinuxCapabilities, LinuxMemory, LinuxNamespace, LinuxResources, Mount,
+};
 use protocols::oci::{Process, Root, Spec, User};
 
 use super::{Container, Pod};
@@ -41,8 +43,11 @@ const MASKED: [&str; 9] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// The kubelet's view of the API server, added to every container.
-const SERVICE_ENV: [&str; 3] =
-    ["KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443", "KUBERNETES_PORT=tcp://10.96.0.1:443"];
+const SERVICE_ENV: [&str; 3] = [
+    "KUBERNETES_SERVICE_HOST=10.96.0.1",
+    "KUBERNETES_SERVICE_PORT=443",
+    "KUBERNETES_PORT=tcp://10.96.0.1:443",
+];
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn strings(words: &[&str]) -> Vec<String> {

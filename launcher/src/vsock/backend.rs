@@ -60,9 +60,10 @@ impl Backend {
                 if let Ok(mut reader) = chain.reader(&*guard)
                     && reader.read_exact(&mut header).is_ok()
                 {
-                    let length = u32::from_le_bytes([header[24], header[25], header[26], header[27]]) as usize;
+                    let length =
+                        u32::from_le_bytes([header[24], header[25], header[26], header[27]]) as usize;
                     if length <= LONGEST && reader.read_exact(&mut self.buffer[..length]).is_ok() {
-                        self.switch.from_guest(&header, &self.buffer[..length]);
+                        self.switch.guest_sent(&header, &self.buffer[..length]);
                     }
                 }
                 vring.add_used(head, 0).map_err(std::io::Error::other)?;
@@ -92,7 +93,7 @@ impl Backend {
             let mut written = 0;
             if let Ok(mut writer) = chain.writer(&*guard) {
                 let room = writer.available_bytes().saturating_sub(HEADER).min(LONGEST);
-                let Some(packet) = self.switch.to_guest(&mut self.buffer[..room]) else {
+                let Some(packet) = self.switch.next_for_guest(&mut self.buffer[..room]) else {
                     vring.get_mut().get_queue_mut().go_to_previous_position();
                     break;
                 };
@@ -110,7 +111,11 @@ impl Backend {
 }
 
 fn signal(vring: &VringRwLock) -> std::io::Result<()> {
-    if vring.needs_notification().map_err(std::io::Error::other)? { vring.signal_used_queue() } else { Ok(()) }
+    if vring.needs_notification().map_err(std::io::Error::other)? {
+        vring.signal_used_queue()
+    } else {
+        Ok(())
+    }
 }
 
 impl VhostUserBackendMut for Backend {

@@ -186,7 +186,9 @@ impl Connection {
         use std::os::fd::AsFd as _;
         let mut polled = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
         poll(&mut polled, PollTimeout::ZERO).is_ok()
-            && polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+            && polled[0]
+                .revents()
+                .is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     }
 
     /// Data from the guest.
@@ -336,7 +338,8 @@ mod tests {
 
     #[test]
     fn other_commands_end_the_connection() {
-        for line in ["HELLO\n", "CONNECT x\n", "CONNECT 99999999999\n", "CONNECT 1 and very much more text\n"] {
+        for line in ["HELLO\n", "CONNECT x\n", "CONNECT 99999999999\n", "CONNECT 1 and very much more text\n"]
+        {
             let (ours, mut host) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             host.write_all(line.as_bytes()).unwrap();

@@ -49,8 +49,8 @@ impl Device {
     /// Listens for QEMU at `vhost` and for host programs at `vm`; `encrypted`: the guest's memory is.
     pub(crate) fn start(vhost: &Path, vm: &Path, encrypted: bool) -> Result<Device, VsockError> {
         let start = |error: &dyn std::fmt::Display| VsockError::Start(error.to_string());
-        let switch = Switch::bind(vm, GUEST_CID)
-            .map_err(|source| VsockError::Bind { path: vm.to_owned(), source })?;
+        let switch =
+            Switch::bind(vm, GUEST_CID).map_err(|source| VsockError::Bind { path: vm.to_owned(), source })?;
         let sockets = switch.events();
         let backend = Arc::new(RwLock::new(Backend::new(switch, encrypted)));
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn a_device_that_qemu_never_opened_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let device = Device::start(&directory.path().join("vhost"), &directory.path().join("vm"), false).unwrap();
+        let device =
+            Device::start(&directory.path().join("vhost"), &directory.path().join("vm"), false).unwrap();
         drop(device);
     }
 

@@ -92,10 +92,12 @@ impl Switch {
 
     fn accept(&mut self, guest_is_up: bool) {
         while let Ok((stream, _)) = self.listener.accept() {
-            if guest_is_up && self.connections.len() < CONNECTIONS && stream.set_nonblocking(true).is_ok() {
-                if let Some(token) = self.insert(Connection::from_host(stream)) {
-                    self.step(token);
-                }
+            if guest_is_up
+                && self.connections.len() < CONNECTIONS
+                && stream.set_nonblocking(true).is_ok()
+                && let Some(token) = self.insert(Connection::from_host(stream))
+            {
+                self.step(token);
             }
         }
     }
@@ -182,7 +184,7 @@ impl Switch {
     }
 
     /// A packet from the guest: its header, and its data.
-    pub(super) fn from_guest(&mut self, header: &[u8; HEADER], data: &[u8]) {
+    pub(super) fn guest_sent(&mut self, header: &[u8; HEADER], data: &[u8]) {
         let packet = match Packet::from_guest(header, self.guest_cid) {
             Ok(packet) => packet,
             Err(Foreign::Address) => return,
@@ -254,13 +256,13 @@ impl Switch {
         Ok(UnixStream::from(descriptor))
     }
 
-    /// Whether [`Switch::to_guest`] may have something.
+    /// Whether [`Switch::next_for_guest`] may have something.
     pub(super) fn has_packet(&self) -> bool {
         !self.waiting.is_empty() || self.connections.values().any(Connection::may_read)
     }
 
     /// The next packet for the guest; its data is put into `buffer`.
-    pub(super) fn to_guest(&mut self, buffer: &mut [u8]) -> Option<Packet> {
+    pub(super) fn next_for_guest(&mut self, buffer: &mut [u8]) -> Option<Packet> {
         if let Some(packet) = self.waiting.pop_front() {
             return Some(packet);
         }
