@@ -89,6 +89,7 @@ pub async fn serve(
         });
     }
     drop(listener);
+    while connections.try_join_next().is_some() {}
     info!(log, "draining"; "connections" => connections.len());
     let drained = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
