@@ -79,7 +79,9 @@ pub(crate) fn printable(path: &[u8]) -> String {
 
 fn bounded(entry: &mut impl Read, size: u64) -> Result<Vec<u8>, String> {
     if size > MAX_EXTENSION {
-        return Err(format!("a long name or pax header of {size} bytes, at most {MAX_EXTENSION} are allowed"));
+        return Err(format!(
+            "a long name or pax header of {size} bytes, at most {MAX_EXTENSION} are allowed"
+        ));
     }
     let mut data = Vec::new();
     entry.take(MAX_EXTENSION).read_to_end(&mut data).map_err(|e| format!("tar stream: {e}"))?;
@@ -123,7 +125,9 @@ impl Extensions {
                 b"gid" => self.gid = Some(number(&value)?),
                 b"size" => self.size = Some(number(&value)?),
                 b"mtime" => self.mtime = Some(time(&value)?),
-                sparse if sparse.starts_with(b"GNU.sparse.") => return Err("sparse files are not supported".into()),
+                sparse if sparse.starts_with(b"GNU.sparse.") => {
+                    return Err("sparse files are not supported".into());
+                }
                 xattr if xattr.starts_with(XATTR) => {
                     self.xattrs.push((xattr[XATTR.len()..].to_vec(), value));
                 }
@@ -161,7 +165,8 @@ impl Extensions {
         if !matches!(kind, Kind::File(_)) && size != 0 {
             return Err(named("only regular files may have data".into()));
         }
-        let field = |name: &str, value: std::io::Result<u64>| value.map_err(|e| named(format!("{name}: {e}")));
+        let field =
+            |name: &str, value: std::io::Result<u64>| value.map_err(|e| named(format!("{name}: {e}")));
         let uid = self.uid.map_or_else(|| field("uid", header.uid()), Ok)?;
         let gid = self.gid.map_or_else(|| field("gid", header.gid()), Ok)?;
         let mtime = match self.mtime {
@@ -266,8 +271,16 @@ mod tests {
 
     #[test]
     fn malformed_pax_headers_are_refused() {
-        for bad in [&b"5 a=b"[..], b"x a=b\n", b"0 a=b\n", b"99 a=b\n", b"6 ab\n\n\n", b"\n", b"99999999999 a=b\n", b"3 \n"]
-        {
+        for bad in [
+            &b"5 a=b"[..],
+            b"x a=b\n",
+            b"0 a=b\n",
+            b"99 a=b\n",
+            b"6 ab\n\n\n",
+            b"\n",
+            b"99999999999 a=b\n",
+            b"3 \n",
+        ] {
             records(bad).unwrap_err();
         }
     }

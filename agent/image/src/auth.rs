@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn reads_challenges() {
-        let text = r#"Bearer realm="https://auth.example/token",service="reg \"x\"",scope="repository:a/b:pull""#;
+        let text =
+            r#"Bearer realm="https://auth.example/token",service="reg \"x\"",scope="repository:a/b:pull""#;
         assert_eq!(
             Challenge::parse(text),
             Some(Challenge::Bearer {

@@ -93,7 +93,9 @@ pub enum ImageError {
         reason: String,
     },
     /// An encrypted layer, or a key for an image: not supported.
-    #[error("image {image} is encrypted ({detail}); encrypted layers are not supported yet, seal it with a plain image")]
+    #[error(
+        "image {image} is encrypted ({detail}); encrypted layers are not supported yet, seal it with a plain image"
+    )]
     Encrypted {
         /// The image's digest.
         image: String,

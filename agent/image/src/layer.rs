@@ -118,7 +118,8 @@ pub(crate) async fn fetch(
     if actual != plan.blob {
         return Err(mismatch(what(), &plan.blob, &actual));
     }
-    let diff_id = unpacked.map_err(|reason| ImageError::Unpack { layer: plan.diff_id.to_string(), reason })?;
+    let diff_id =
+        unpacked.map_err(|reason| ImageError::Unpack { layer: plan.diff_id.to_string(), reason })?;
     if diff_id != plan.diff_id {
         return Err(mismatch("unpacked layer".into(), &plan.diff_id, &diff_id));
     }
@@ -141,7 +142,8 @@ fn unpack(chunks: Chunks, directory: &Path, plan: &LayerPlan, limits: &Limits) -
             Box::new(decoder)
         }
     };
-    let mut stream = Measured { inner: decompressed, hasher: Hasher::default(), limit: limits.layer_unpacked_bytes };
+    let mut stream =
+        Measured { inner: decompressed, hasher: Hasher::default(), limit: limits.layer_unpacked_bytes };
     let mut unpacker = Unpacker::new(directory)?;
     archive::read(&mut stream, limits.layer_entries, |member, data| unpacker.member(member, data))?;
     unpacker.finish()?;

@@ -88,7 +88,10 @@ pub(crate) fn document(bytes: &Verified, limits: &Limits) -> Result<Document, Im
     const WHAT: &str = "image manifest";
     let raw: RawDocument = serde_json::from_slice(&bytes.0).map_err(|e| fail(WHAT, e.to_string()))?;
     if raw.schema_version != 2 || raw.fs_layers.is_some() {
-        return Err(fail(WHAT, "only schema version 2 is supported; push the image again with a current tool"));
+        return Err(fail(
+            WHAT,
+            "only schema version 2 is supported; push the image again with a current tool",
+        ));
     }
     let media_type = raw.media_type.as_deref();
     match (raw.config, raw.layers, raw.manifests) {
@@ -97,7 +100,10 @@ pub(crate) fn document(bytes: &Verified, limits: &Limits) -> Result<Document, Im
                 return Err(fail(WHAT, format!("media type {media_type:?} on an image manifest")));
             }
             if layers.len() > limits.layers {
-                return Err(fail(WHAT, format!("{} layers, at most {} are allowed", layers.len(), limits.layers)));
+                return Err(fail(
+                    WHAT,
+                    format!("{} layers, at most {} are allowed", layers.len(), limits.layers),
+                ));
             }
             Ok(Document::Image(Manifest { config, layers }))
         }
@@ -112,7 +118,10 @@ pub(crate) fn document(bytes: &Verified, limits: &Limits) -> Result<Document, Im
             let chosen = manifests.into_iter().find(wanted);
             let chosen = chosen.ok_or_else(|| fail("image index", "no manifest for linux/amd64"))?;
             if !matches!(chosen.media_type.as_str(), OCI_MANIFEST | DOCKER_MANIFEST) {
-                return Err(fail("image index", format!("media type {:?} for linux/amd64", chosen.media_type)));
+                return Err(fail(
+                    "image index",
+                    format!("media type {:?} for linux/amd64", chosen.media_type),
+                ));
             }
             Ok(Document::Index(chosen))
         }

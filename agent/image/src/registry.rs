@@ -50,10 +50,8 @@ impl Registry {
                 Some(pem) => tls::trusting(pem),
                 None => tls::from_bundle(bundle),
             };
-            let own = made.map_err(|reason| ImageError::Registry {
-                registry: endpoint.origin.to_string(),
-                reason,
-            })?;
+            let own = made
+                .map_err(|reason| ImageError::Registry { registry: endpoint.origin.to_string(), reason })?;
             // A registry with a private CA may still redirect to public storage.
             let other = if pinned.is_some() { tls::from_bundle(bundle).ok() } else { Some(own.clone()) };
             (Some(own), other)
@@ -64,7 +62,11 @@ impl Registry {
     }
 
     /// A manifest or index, whole.
-    pub(crate) async fn manifest(&self, digest: &Digest, accept: &'static str) -> Result<Vec<u8>, ImageError> {
+    pub(crate) async fn manifest(
+        &self,
+        digest: &Digest,
+        accept: &'static str,
+    ) -> Result<Vec<u8>, ImageError> {
         let target = format!("/v2/{}/manifests/{digest}", self.endpoint.repository);
         self.document(&target, Some(accept), "manifest").await
     }
@@ -83,7 +85,12 @@ impl Registry {
         Ok(Blob { response, what, origin })
     }
 
-    async fn document(&self, target: &str, accept: Option<&'static str>, what: &str) -> Result<Vec<u8>, ImageError> {
+    async fn document(
+        &self,
+        target: &str,
+        accept: Option<&'static str>,
+        what: &str,
+    ) -> Result<Vec<u8>, ImageError> {
         retry(&self.limits, || async {
             let (response, origin) = self.get(target, accept, what).await?;
             read(response, self.limits.document_bytes, what, &origin).await
@@ -156,11 +163,17 @@ impl Registry {
         })
     }
 
-    async fn request(&self, origin: &Origin, target: &str, headers: HeaderMap) -> Result<Response, ImageError> {
+    async fn request(
+        &self,
+        origin: &Origin,
+        target: &str,
+        headers: HeaderMap,
+    ) -> Result<Response, ImageError> {
         let tls = if *origin == self.endpoint.origin { &self.tls } else { &self.other_tls };
-        self.transport.get(origin, tls.clone(), target, headers).await.map_err(|reason| {
-            ImageError::Unreachable { registry: origin.to_string(), attempts: 1, reason }
-        })
+        self.transport
+            .get(origin, tls.clone(), target, headers)
+            .await
+            .map_err(|reason| ImageError::Unreachable { registry: origin.to_string(), attempts: 1, reason })
     }
 
     /// The answer to a challenge; `None` if there is nothing to answer with.
@@ -231,7 +244,12 @@ impl Blob {
     }
 }
 
-async fn read(mut response: Response, limit: u64, what: &str, origin: &Origin) -> Result<Vec<u8>, ImageError> {
+async fn read(
+    mut response: Response,
+    limit: u64,
+    what: &str,
+    origin: &Origin,
+) -> Result<Vec<u8>, ImageError> {
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await.map_err(|reason| ImageError::Unreachable {
@@ -299,7 +317,9 @@ mod tests {
         assert_eq!((to.to_string().as_str(), target.as_str()), ("https://cdn.example:444", "/x?sig=1"));
         let (to, target) = redirected(&registry, "/other").unwrap();
         assert_eq!((to, target.as_str()), (registry.clone(), "/other"));
-        for bad in ["http://cdn.example/x", "//cdn.example/x", "", "ftp://x/", "file:///etc/passwd", "https://a@b/"] {
+        for bad in
+            ["http://cdn.example/x", "//cdn.example/x", "", "ftp://x/", "file:///etc/passwd", "https://a@b/"]
+        {
             assert!(redirected(&registry, bad).is_err(), "{bad}");
         }
         assert!(redirected(&origin("http://r.example"), "https://cdn.example/").is_ok());

@@ -53,8 +53,8 @@ impl Resolver {
             .map_err(|e| format!("name servers: {file}: {e}"))?;
         let (config, options) =
             system_conf::parse_resolv_conf(text).map_err(|e| format!("name servers: {file}: {e}"))?;
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options);
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
         builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         builder.build().map_err(|e| format!("name servers: {file}: {e}"))
     }

@@ -120,9 +120,8 @@ fn detach(path: &Path) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> Result<OwnedFd, RootfsError> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
-        RootfsError::Directory { operation: "open", path: path.to_owned(), source: e.into() }
-    })
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| RootfsError::Directory { operation: "open", path: path.to_owned(), source: e.into() })
 }
 
 /// The merged root has the attributes of the upper directory: give it those of the top layer's root.

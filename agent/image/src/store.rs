@@ -7,7 +7,7 @@ use std::fs;
 use std::hash::Hash;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -102,16 +102,6 @@ impl ImageStore {
         ca_bundle: Option<PathBuf>,
         limits: Limits,
     ) -> Result<Self, ImageError> {
-        Self::with_resolver(&root, registries, ca_bundle, limits, Resolver::default())
-    }
-
-    fn with_resolver(
-        root: &Path,
-        registries: Vec<RegistrySource>,
-        ca_bundle: Option<PathBuf>,
-        limits: Limits,
-        resolver: Resolver,
-    ) -> Result<Self, ImageError> {
         let (layers, stage) = (root.join("layers"), root.join("stage"));
         match fs::remove_dir_all(&stage) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -119,14 +109,14 @@ impl ImageStore {
             }
             _ => {}
         }
-        for directory in [root, &layers, &stage] {
+        for directory in [&root, &layers, &stage] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(directory)
                 .map_err(|e| ImageError::store("make the store's directories", e))?;
         }
-        let transport = Transport::new(resolver, &limits);
+        let transport = Transport::new(Resolver::default(), &limits);
         let permits = Semaphore::new(limits.parallel_layers.max(1));
         let inner = Inner {
             layers,
@@ -304,7 +294,3 @@ impl Inner {
 fn locked<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-#[path = "store_tests.rs"]
-mod tests;

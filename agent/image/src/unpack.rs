@@ -73,7 +73,8 @@ impl Unpacker {
                     return Err("a symbolic link without a target".into());
                 }
                 self.clear(&parent, name)?;
-                rustix::fs::symlinkat(target.as_slice(), &parent, name).map_err(|e| format!("symbolic link: {e}"))?;
+                rustix::fs::symlinkat(target.as_slice(), &parent, name)
+                    .map_err(|e| format!("symbolic link: {e}"))?;
                 set_metadata(&parent, name, member)?;
             }
             Kind::HardLink(target) => {
@@ -91,7 +92,8 @@ impl Unpacker {
             Kind::Fifo => {
                 self.clear(&parent, name)?;
                 let mode = Mode::from_raw_mode(0o600);
-                rustix::fs::mknodat(&parent, name, FileType::Fifo, mode, 0).map_err(|e| format!("fifo: {e}"))?;
+                rustix::fs::mknodat(&parent, name, FileType::Fifo, mode, 0)
+                    .map_err(|e| format!("fifo: {e}"))?;
                 set_metadata(&parent, name, member)?;
             }
         }
@@ -119,7 +121,13 @@ impl Unpacker {
         Ok(())
     }
 
-    fn directory(&mut self, parent: &OwnedFd, path: &[u8], name: &[u8], member: &Member) -> Result<(), String> {
+    fn directory(
+        &mut self,
+        parent: &OwnedFd,
+        path: &[u8],
+        name: &[u8],
+        member: &Member,
+    ) -> Result<(), String> {
         let mut opaque = false;
         match file_type(parent, name)? {
             Some(FileType::Directory) => {}

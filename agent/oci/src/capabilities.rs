@@ -72,7 +72,10 @@ pub(crate) fn set(context: Option<&SecurityContext>) -> Result<HashSet<Capabilit
     let mut set: HashSet<_> = if dropped_all { HashSet::new() } else { DEFAULT.into_iter().collect() };
     for name in &changes.add {
         if name.eq_ignore_ascii_case("ALL") {
-            return Err(OciError::refused(format!("{FIELD}.add"), "ALL is not given in a sealed guest; name the capabilities that are needed"));
+            return Err(OciError::refused(
+                format!("{FIELD}.add"),
+                "ALL is not given in a sealed guest; name the capabilities that are needed",
+            ));
         }
         set.insert(addable(name).map_err(|reason| OciError::refused(format!("{FIELD}.add"), reason))?);
     }
@@ -80,7 +83,9 @@ pub(crate) fn set(context: Option<&SecurityContext>) -> Result<HashSet<Capabilit
         match known(name) {
             Some(capability) => drop(set.remove(&capability)),
             None if REFUSED.iter().any(|(refused, _)| refused == name) => {}
-            None => return Err(OciError::refused(format!("{FIELD}.drop"), format!("{name} is not a capability"))),
+            None => {
+                return Err(OciError::refused(format!("{FIELD}.drop"), format!("{name} is not a capability")));
+            }
         }
     }
     Ok(set)

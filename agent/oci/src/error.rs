@@ -28,7 +28,9 @@ pub enum OciError {
         file: &'static str,
     },
     /// The container would run as root although runAsNonRoot forbids it.
-    #[error("container {0}: runAsNonRoot is true and the user is root; set runAsUser or use an image with a user")]
+    #[error(
+        "container {0}: runAsNonRoot is true and the user is root; set runAsUser or use an image with a user"
+    )]
     Root(String),
     /// Reading or making something in the root file system or a volume failed.
     #[error("{what}: {source}")]

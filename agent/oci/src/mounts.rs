@@ -40,7 +40,11 @@ pub(crate) fn mounts(input: &ContainerInput<'_>) -> Result<Vec<Mount>, OciError>
         (Path::new("/dev/shm"), &files.shm, &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"]),
         (Path::new("/etc/hosts"), &files.hosts, &["bind", "rprivate", "nosuid", "nodev", writable]),
         (Path::new("/etc/hostname"), &files.hostname, &["bind", "rprivate", "nosuid", "nodev", writable]),
-        (Path::new("/etc/resolv.conf"), &files.resolv_conf, &["bind", "rprivate", "nosuid", "nodev", writable]),
+        (
+            Path::new("/etc/resolv.conf"),
+            &files.resolv_conf,
+            &["bind", "rprivate", "nosuid", "nodev", writable],
+        ),
         (log, &files.termination_log, &["bind", "rprivate", "nosuid", "noexec", "nodev", "rw"]),
     ];
     let mut bound = Vec::new();
@@ -49,7 +53,8 @@ pub(crate) fn mounts(input: &ContainerInput<'_>) -> Result<Vec<Mount>, OciError>
     }
     for (index, volume) in input.container.volume_mounts.iter().enumerate() {
         let field = format!("volumeMounts[{index}].mountPath");
-        let destination = destination(&volume.mount_path).map_err(|reason| OciError::refused(&field, reason))?;
+        let destination =
+            destination(&volume.mount_path).map_err(|reason| OciError::refused(&field, reason))?;
         if bound[5..].iter().any(|other: &Mount| *other.destination() == destination) {
             return Err(OciError::refused(field, "another volume is mounted there"));
         }
@@ -111,7 +116,18 @@ mod tests {
         assert_eq!(destination("/data//x/").unwrap(), Path::new("/data/x"));
         assert_eq!(destination("data").unwrap(), Path::new("/data"));
         assert_eq!(destination("/dev/shm").unwrap(), Path::new("/dev/shm"));
-        for bad in ["/", "", "/..", "/data/../..", "/proc", "/proc/sys", "/sys/firmware", "/dev", "/./proc/x", "//sys"] {
+        for bad in [
+            "/",
+            "",
+            "/..",
+            "/data/../..",
+            "/proc",
+            "/proc/sys",
+            "/sys/firmware",
+            "/dev",
+            "/./proc/x",
+            "//sys",
+        ] {
             destination(bad).unwrap_err();
         }
     }

@@ -22,7 +22,8 @@ pub(crate) fn process(
 ) -> Result<Process, OciError> {
     let pod_environment = Environment::of_pod(input.container);
     let args = arguments(input, &pod_environment)?;
-    let environment = Environment::of_process(&pod_environment, input.container, input.image, identity, input.hostname);
+    let environment =
+        Environment::of_process(&pod_environment, input.container, input.image, identity, input.hostname);
     let context = input.container.security_context.as_ref();
 
     let mut user = User::default();
@@ -50,7 +51,8 @@ pub(crate) fn process(
 fn arguments(input: &ContainerInput<'_>, environment: &Environment) -> Result<Vec<String>, OciError> {
     let config = input.image.config().as_ref();
     let from_image = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
-    let expanded = |list: &[String]| list.iter().map(|text| expand(text, |name| environment.value(name))).collect();
+    let expanded =
+        |list: &[String]| list.iter().map(|text| expand(text, |name| environment.value(name))).collect();
     let (command, args) = (&input.container.command, &input.container.args);
     let mut argv: Vec<String> = match command.is_empty() {
         false => expanded(command),
@@ -72,7 +74,8 @@ fn arguments(input: &ContainerInput<'_>, environment: &Environment) -> Result<Ve
 
 fn working_dir(input: &ContainerInput<'_>) -> Result<PathBuf, OciError> {
     let image = input.image.config().as_ref().and_then(|c| c.working_dir().as_deref());
-    let chosen = input.container.working_dir.as_deref().filter(|dir| !dir.is_empty()).or(image).unwrap_or_default();
+    let chosen =
+        input.container.working_dir.as_deref().filter(|dir| !dir.is_empty()).or(image).unwrap_or_default();
     let path: PathBuf = Path::new("/").join(chosen).components().collect();
     if path.components().any(|part| part == std::path::Component::ParentDir) || chosen.contains('\0') {
         return Err(OciError::refused("workingDir", "an absolute path without .. is needed"));
@@ -81,7 +84,8 @@ fn working_dir(input: &ContainerInput<'_>) -> Result<PathBuf, OciError> {
 }
 
 fn rlimits() -> Result<Vec<PosixRlimit>, OciError> {
-    let files = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(OPEN_FILES).hard(OPEN_FILES);
+    let files =
+        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(OPEN_FILES).hard(OPEN_FILES);
     Ok(vec![files.build()?])
 }
 
@@ -131,13 +135,18 @@ pub fn make_working_dir(rootfs: &Path, spec: &Spec) -> Result<(), OciError> {
                     Ok(()) => {}
                     // A symbolic link to nothing.
                     Err(Errno::EXIST) => {
-                        return Err(OciError::refused("workingDir", "it is a symbolic link that leads nowhere"));
+                        return Err(OciError::refused(
+                            "workingDir",
+                            "it is a symbolic link that leads nowhere",
+                        ));
                     }
                     Err(e) => return Err(fail(e)),
                 }
                 open(&path).map_err(fail)?
             }
-            Err(Errno::NOTDIR) => return Err(OciError::refused("workingDir", "it is not a directory in the image")),
+            Err(Errno::NOTDIR) => {
+                return Err(OciError::refused("workingDir", "it is not a directory in the image"));
+            }
             other => other.map_err(fail)?,
         };
     }

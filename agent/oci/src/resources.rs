@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use oci_spec::runtime::{
-    LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory, LinuxPids, LinuxResources,
+    LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory, LinuxPids,
+    LinuxResources,
 };
 use sealed_spec::PodSpec;
 use sealed_spec::podspec::{Container, Quantity};
@@ -40,8 +41,10 @@ const DEVICES: [(LinuxDeviceType, i64, Option<i64>); 9] = [
 /// The cgroup settings of a container.
 pub(crate) fn cgroup(container: &Container) -> Result<LinuxResources, OciError> {
     let empty = BTreeMap::new();
-    let (limits, requests) =
-        container.resources.as_ref().map_or((&empty, &empty), |resources| (&resources.limits, &resources.requests));
+    let (limits, requests) = container
+        .resources
+        .as_ref()
+        .map_or((&empty, &empty), |resources| (&resources.limits, &resources.requests));
     for name in limits.keys().chain(requests.keys()) {
         if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
             return Err(OciError::refused("resources", format!("{name} is not available in a sealed guest")));
@@ -125,7 +128,8 @@ mod tests {
 
     #[test]
     fn cpu_and_memory_as_kubelet_computes_them() {
-        let resources = cgroup(&container(&[("cpu", "1500m"), ("memory", "64Mi")], &[("cpu", "250m")])).unwrap();
+        let resources =
+            cgroup(&container(&[("cpu", "1500m"), ("memory", "64Mi")], &[("cpu", "250m")])).unwrap();
         let cpu = resources.cpu().as_ref().unwrap();
         assert_eq!((cpu.shares(), cpu.quota(), cpu.period()), (Some(256), Some(150_000), Some(100_000)));
         let memory = resources.memory().as_ref().unwrap();

@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 
 use oci_spec::runtime::{
-    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompOperator, LinuxSyscall,
-    LinuxSyscallBuilder,
+    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompOperator,
+    LinuxSyscall, LinuxSyscallBuilder,
 };
 use sealed_spec::podspec::SeccompProfileType;
 
@@ -41,7 +41,11 @@ pub(crate) fn filter(
         SeccompProfileType::Unconfined => {
             seccomp.set_default_action(LinuxSeccompAction::ScmpActAllow);
             seccomp.set_syscalls(Some(vec![
-                rule(&["socket"], LinuxSeccompAction::ScmpActErrno, &[(0, AF_VSOCK, None, LinuxSeccompOperator::ScmpCmpEq)])?,
+                rule(
+                    &["socket"],
+                    LinuxSeccompAction::ScmpActErrno,
+                    &[(0, AF_VSOCK, None, LinuxSeccompOperator::ScmpCmpEq)],
+                )?,
                 rule(NEVER, LinuxSeccompAction::ScmpActErrno, &[])?,
             ]));
         }
@@ -76,7 +80,11 @@ fn runtime_default(capabilities: &HashSet<Capability>) -> Result<Vec<LinuxSyscal
 
 type Condition = (usize, u64, Option<u64>, LinuxSeccompOperator);
 
-fn rule(names: &[&str], action: LinuxSeccompAction, conditions: &[Condition]) -> Result<LinuxSyscall, OciError> {
+fn rule(
+    names: &[&str],
+    action: LinuxSeccompAction,
+    conditions: &[Condition],
+) -> Result<LinuxSyscall, OciError> {
     let mut args = Vec::new();
     for (index, value, value_two, operator) in conditions {
         let mut arg = LinuxSeccompArgBuilder::default().index(*index).value(*value).op(*operator);
@@ -106,10 +114,34 @@ mod tests {
         }
         let own_rule = ["socket", "clone", "clone3", "personality"];
         let acting_on_the_guest = [
-            "mount", "umount2", "setns", "unshare", "open_by_handle_at", "kexec_load", "init_module",
-            "finit_module", "delete_module", "reboot", "swapon", "keyctl", "add_key", "request_key", "userfaultfd",
-            "perf_event_open", "iopl", "ioperm", "pivot_root", "move_mount", "open_tree", "fsopen", "quotactl",
-            "mount_setattr", "acct", "lookup_dcookie", "name_to_handle_at", "socketcall",
+            "mount",
+            "umount2",
+            "setns",
+            "unshare",
+            "open_by_handle_at",
+            "kexec_load",
+            "init_module",
+            "finit_module",
+            "delete_module",
+            "reboot",
+            "swapon",
+            "keyctl",
+            "add_key",
+            "request_key",
+            "userfaultfd",
+            "perf_event_open",
+            "iopl",
+            "ioperm",
+            "pivot_root",
+            "move_mount",
+            "open_tree",
+            "fsopen",
+            "quotactl",
+            "mount_setattr",
+            "acct",
+            "lookup_dcookie",
+            "name_to_handle_at",
+            "socketcall",
         ];
         for name in NEVER.iter().chain(&own_rule).chain(&acting_on_the_guest) {
             assert!(!seen.contains(name), "{name}");

@@ -82,8 +82,9 @@ fn resolve(volume: &Path, sub_path: &str, field: &str) -> Result<OwnedFd, OciErr
         return Err(refused("a relative path without .. is needed"));
     }
     let fail = |e: Errno| OciError::io(format!("{field}: open"), e);
-    let root = rustix::fs::openat(CWD, volume, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(fail)?;
+    let root =
+        rustix::fs::openat(CWD, volume, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(fail)?;
     let volume_stat = rustix::fs::fstat(&root).map_err(fail)?;
     let parts: Vec<&str> = sub_path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let mut at = root;
@@ -104,7 +105,9 @@ fn resolve(volume: &Path, sub_path: &str, field: &str) -> Result<OwnedFd, OciErr
         };
         at = match next {
             Ok(next) => next,
-            Err(Errno::LOOP | Errno::XDEV | Errno::NOTDIR) => return Err(refused("it leads through a symbolic link or a file")),
+            Err(Errno::LOOP | Errno::XDEV | Errno::NOTDIR) => {
+                return Err(refused("it leads through a symbolic link or a file"));
+            }
             Err(e) => return Err(fail(e)),
         };
     }
@@ -152,7 +155,9 @@ mod tests {
         symlink("real", volume.path().join("inside")).unwrap();
         fs::create_dir(volume.path().join("real")).unwrap();
         fs::write(volume.path().join("file"), "x").unwrap();
-        for bad in ["..", "a/../../b", "/etc", "absolute", "absolute/x", "up/etc", "inside/x", "file/x", "a\0b"] {
+        for bad in
+            ["..", "a/../../b", "/etc", "absolute", "absolute/x", "up/etc", "inside/x", "file/x", "a\0b"]
+        {
             let error = resolve(volume.path(), bad, "f").unwrap_err();
             assert!(matches!(error, OciError::Refused { .. }), "{bad:?}: {error}");
         }

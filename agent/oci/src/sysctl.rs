@@ -34,7 +34,10 @@ pub(crate) fn parameters(pod: &PodSpec) -> Result<BTreeMap<String, String>, OciE
         }
         let plain = |b: u8| b.is_ascii_digit() || b" \t,-".contains(&b);
         if sysctl.value.is_empty() || !sysctl.value.bytes().all(plain) {
-            return Err(OciError::refused(FIELD, format!("the value of {name} is not a number or a list of numbers")));
+            return Err(OciError::refused(
+                FIELD,
+                format!("the value of {name} is not a number or a list of numbers"),
+            ));
         }
         if parameters.insert(name.clone(), sysctl.value.clone()).is_some() {
             return Err(OciError::refused(FIELD, format!("{name} is set twice")));
@@ -59,7 +62,13 @@ mod tests {
         let range = "net.ipv4.ip_local_port_range";
         assert_eq!(of(&[(range, "1024 65535")]).unwrap()[range], "1024 65535");
         assert_eq!(of(&[("net/ipv4/ip_local_port_range", "1 2")]).unwrap()[range], "1 2");
-        for bad in ["kernel.core_pattern", "kernel.modprobe", "net.ipv4.ip_forward", "vm.overcommit_memory", "kernel.shm_rmid_forced."] {
+        for bad in [
+            "kernel.core_pattern",
+            "kernel.modprobe",
+            "net.ipv4.ip_forward",
+            "vm.overcommit_memory",
+            "kernel.shm_rmid_forced.",
+        ] {
             of(&[(bad, "1")]).unwrap_err();
         }
         of(&[(range, "1"), (range, "2")]).unwrap_err();

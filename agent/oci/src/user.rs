@@ -60,7 +60,8 @@ pub(crate) fn identity(input: &ContainerInput<'_>) -> Result<Identity, OciError>
         None => match number(image_user) {
             Some(uid) => (uid, accounts.iter().find(|a| a.uid == uid)),
             None => {
-                let unknown = || OciError::Unknown { what: "user", name: image_user.to_owned(), file: PASSWD };
+                let unknown =
+                    || OciError::Unknown { what: "user", name: image_user.to_owned(), file: PASSWD };
                 let account = accounts.iter().find(|a| a.name == image_user).ok_or_else(unknown)?;
                 (account.uid, Some(account))
             }
@@ -71,8 +72,11 @@ pub(crate) fn identity(input: &ContainerInput<'_>) -> Result<Identity, OciError>
         (Some(gid), _) => gid,
         (None, Some(name)) => match number(name) {
             Some(gid) => gid,
-            None => group_by_name(&groups, name)
-                .ok_or_else(|| OciError::Unknown { what: "group", name: name.to_owned(), file: GROUP })?,
+            None => group_by_name(&groups, name).ok_or_else(|| OciError::Unknown {
+                what: "group",
+                name: name.to_owned(),
+                file: GROUP,
+            })?,
         },
         (None, None) => account.map_or(0, |a| a.gid),
     };
@@ -134,8 +138,9 @@ fn groups_of<'a>(groups: &'a str, user: &'a str) -> impl Iterator<Item = u32> + 
 /// would, never out of it.
 fn read(rootfs: &Path, file: &str) -> Result<String, OciError> {
     let fail = |e: std::io::Error| OciError::io(format!("{file} of the image"), e);
-    let root = rustix::fs::openat(CWD, rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| OciError::io("root file system", e))?;
+    let root =
+        rustix::fs::openat(CWD, rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| OciError::io("root file system", e))?;
     // Not blocking: a FIFO in its place must not stop the agent.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -157,7 +162,10 @@ fn read(rootfs: &Path, file: &str) -> Result<String, OciError> {
     let mut bytes = Vec::new();
     File::from(opened).take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(OciError::refused(format!("{file} of the image"), format!("larger than {MAX_FILE} bytes")));
+        return Err(OciError::refused(
+            format!("{file} of the image"),
+            format!("larger than {MAX_FILE} bytes"),
+        ));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -48,7 +48,8 @@ mod tests {
             Volume { name: "b".into(), empty_dir: Some(EmptyDir { size_limit, ..Default::default() }) },
         ];
         let mut pod = PodSpec { volumes, ..Default::default() };
-        let plan = |name: &str, mode, gid, size_limit| VolumePlan { name: name.into(), mode, gid, size_limit };
+        let plan =
+            |name: &str, mode, gid, size_limit| VolumePlan { name: name.into(), mode, gid, size_limit };
         assert_eq!(volume_plans(&pod), [plan("a", 0o777, None, None), plan("b", 0o777, None, Some(1 << 20))]);
         pod.security_context = Some(PodSecurityContext { fs_group: Some(2000), ..Default::default() });
         assert_eq!(
