@@ -1,3 +1,44 @@
-//! The owner's command line.
+//! The owner's command line: makes an identity, seals pods, hands keys and policies to the broker,
+//! measures guests, and explains refusals.
 
-fn main() {}
+mod broker;
+mod cli;
+mod commands;
+mod files;
+mod http;
+mod identity;
+mod manifest;
+mod reference;
+mod registry;
+mod run;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{AuditCommand, Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Init(args) => commands::init::run(&cli.identity, args),
+        Command::Seal(args) => commands::seal::run(&cli.identity, args),
+        Command::Push(args) => commands::push::run(&cli.identity, args),
+        Command::Retire(args) => commands::retire::run(&cli.identity, args),
+        Command::Measure(args) => commands::measure::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Doctor(args) => commands::doctor::run(&cli.identity, args),
+        Command::Explain(args) => commands::explain::run(args),
+        Command::Audit(AuditCommand::Verify(args)) => commands::audit::run(&cli.identity, args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("sealpod: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// One thread: a command waits for one answer at a time.
+fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+}

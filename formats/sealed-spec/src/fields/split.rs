@@ -1,5 +1,8 @@
 //! Splits a manifest by the table: the workload that the host gets, and the pod that is sealed.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -20,6 +23,8 @@ pub struct Split {
     pub workload: Workload,
     /// The manifest's namespace, if it names one.
     pub namespace: Option<String>,
+    /// Rows of the table that the manifest has fields for, in the table's order.
+    pub rows: Vec<&'static Field>,
 }
 
 /// What is wrong with a manifest, where, and what to do.
@@ -114,7 +119,9 @@ pub fn split(workload: Value) -> Result<Split, FieldError> {
             })?)
         }
     };
-    let mut public = Walk { kind, container: None, hook: None }.object("manifest", "", object)?;
+    let seen = RefCell::default();
+    let mut public =
+        Walk { kind, container: None, hook: None, seen: &seen }.object("manifest", "", object)?;
 
     let mut pod = &manifest;
     let mut path = String::new();
@@ -132,7 +139,8 @@ pub fn split(workload: Value) -> Result<Split, FieldError> {
     pod.validate().map_err(|error| FieldError::new(join(&path, &error.path), error.rule))?;
     finish(&mut public, kind);
     let workload = Workload { kind, name };
-    Ok(Split { public: Value::Object(public), pod, workload, namespace })
+    let rows = TABLE.iter().filter(|row| seen.borrow().contains(row.path)).collect();
+    Ok(Split { public: Value::Object(public), pod, workload, namespace, rows })
 }
 
 fn kind_of(object: &Map<String, Value>) -> Result<WorkloadKind, FieldError> {
@@ -166,13 +174,14 @@ fn drop_nulls(value: &mut Value) {
 
 /// Where the walk is, as far as placeholders need to know.
 #[derive(Clone)]
-struct Walk {
+struct Walk<'a> {
     kind: WorkloadKind,
     container: Option<String>,
     hook: Option<Hook>,
+    seen: &'a RefCell<BTreeSet<&'static str>>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn object(
         &self,
         scope: &str,
@@ -239,6 +248,7 @@ impl Walk {
                 "Sealpod doesn't know this field, so it can't seal it; check its spelling or leave it out",
             ));
         };
+        self.seen.borrow_mut().insert(row.path);
         match row.treatment {
             Treatment::Public => {
                 if matches!(field, "metadata.labels" | "metadata.annotations") {

@@ -199,15 +199,21 @@ impl SealpodConfig {
     }
 
     fn check(&self) -> Result<(), InitdataError> {
+        self.broker.check()
+    }
+}
+
+impl BrokerPin {
+    /// Checks URL and certificates.
+    pub fn check(&self) -> Result<(), InitdataError> {
         let refuse = |rule: &str| Err(InitdataError::Config(rule.to_owned()));
-        if !self.broker.url.strip_prefix("https://").is_some_and(host_port) {
+        if !self.url.strip_prefix("https://").is_some_and(host_port) {
             return refuse("broker.url must be https://host[:port] without path, user or query");
         }
-        if self.broker.ca.len() > MAX_CA {
+        if self.ca.len() > MAX_CA {
             return refuse("broker.ca is longer than 64 KiB");
         }
-        if !(self.broker.ca.contains("-----BEGIN CERTIFICATE-----")
-            && self.broker.ca.contains("-----END CERTIFICATE-----"))
+        if !(self.ca.contains("-----BEGIN CERTIFICATE-----") && self.ca.contains("-----END CERTIFICATE-----"))
         {
             return refuse("broker.ca must hold PEM certificates: without a pin anyone could be the broker");
         }

@@ -1,0 +1,209 @@
+//! The command line itself.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sealed_spec::initdata::Via;
+use sealed_spec::{Lineage, Repository};
+
+use crate::commands::push::TcbMinimum;
+use crate::commands::seal::{ExecGrant, RegistryOption, ResolveVia};
+use crate::identity::IdentityDir;
+use crate::run::RunArgs;
+
+/// Seal Kubernetes pods so that only a confidential VM can read them
+#[derive(Parser)]
+#[command(name = "sealpod", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Directory with the owner's key and settings
+    #[arg(long, global = true, value_name = "DIR", default_value_t = IdentityDir::default())]
+    pub(crate) identity: IdentityDir,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make an owner identity: a key, a repository name, and the pinned broker
+    Init(InitArgs),
+    /// Seal a pod: writes the manifest for the cluster and a key file for `push`
+    Seal(SealArgs),
+    /// Hand a sealed pod's key, its signed registration and a release policy to the broker
+    Push(PushArgs),
+    /// End a revision: its key is not released again
+    Retire(RetireArgs),
+    /// Compute the launch digest that a guest must report
+    Measure(MeasureArgs),
+    /// Boot a sealed pod in a guest on this machine
+    Run(RunArgs),
+    /// Check this machine, the identity and the broker, and say what to do
+    Doctor(DoctorArgs),
+    /// Say what a refusal code means and what to do
+    Explain(ExplainArgs),
+    /// The broker's audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Args)]
+pub(crate) struct InitArgs {
+    /// Name of your repository at the broker
+    #[arg(long, value_name = "NAME")]
+    pub(crate) repository: Repository,
+    /// The broker's address as this machine reaches it
+    #[arg(long, value_name = "https://HOST[:PORT]")]
+    pub(crate) broker: String,
+    /// The broker's CA certificate (PEM); only it is trusted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) broker_ca: PathBuf,
+    /// The broker's address as guests reach it, if another; its host must be in the certificate too
+    #[arg(long, value_name = "https://HOST[:PORT]")]
+    pub(crate) guest_broker: Option<String>,
+    /// How guests reach the broker
+    #[arg(long, value_enum, default_value = "relay")]
+    pub(crate) via: ViaOption,
+}
+
+/// How guests reach the broker.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum ViaOption {
+    /// Through the host's relay; TLS still ends in the guest
+    Relay,
+    /// Over the pod's network
+    Direct,
+}
+
+impl From<ViaOption> for Via {
+    fn from(option: ViaOption) -> Self {
+        match option {
+            ViaOption::Relay => Self::Relay,
+            ViaOption::Direct => Self::Direct,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct SealArgs {
+    /// The manifest: one Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob
+    pub(crate) manifest: PathBuf,
+    /// Where to write the sealed manifest [default: <MANIFEST>-sealed.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Where to write the key for `push` [default: beside the output, .key.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_output: Option<PathBuf>,
+    /// Line of revisions [default: <namespace>.<name>]
+    #[arg(long)]
+    pub(crate) lineage: Option<Lineage>,
+    /// Revision, from 1 [default: one more than this identity's last of that lineage]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) revision: Option<u64>,
+    /// Namespace where the manifest names none [default: default]
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
+    /// How the guest reaches a registry; http:// must be said; repeatable
+    #[arg(long, value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE]")]
+    pub(crate) registry: Vec<RegistryOption>,
+    /// How this machine reaches a registry to look tags up, if another way; repeatable
+    #[arg(long, value_name = "HOST=URL")]
+    pub(crate) resolve_via: Vec<ResolveVia>,
+    /// Who may read what the containers print
+    #[arg(long, value_enum, default_value = "off")]
+    pub(crate) grant_logs: LogsOption,
+    /// A command that the host may run in a container, exactly; repeatable
+    #[arg(long, value_name = "CONTAINER=COMMAND")]
+    pub(crate) grant_exec: Vec<ExecGrant>,
+    /// Put the sealed document into the annotation instead of a ConfigMap
+    #[arg(long)]
+    pub(crate) inline: bool,
+    /// Runtime class, where the manifest names none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) runtime_class: Option<String>,
+    /// Image of the placeholder containers, for clusters whose nodes pull it
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) placeholder_image: Option<String>,
+    /// Print what the host can read, and why
+    #[arg(long)]
+    pub(crate) show_public: bool,
+}
+
+/// Who may read what the containers print.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogsOption {
+    /// Nobody
+    Off,
+    /// The host, in clear
+    Clear,
+}
+
+#[derive(Args)]
+pub(crate) struct PushArgs {
+    /// The key file that `seal` wrote
+    pub(crate) key: PathBuf,
+    /// Release policy (TOML), whole
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["measurement", "minimum_tcb", "minimum_revision"])]
+    pub(crate) policy: Option<PathBuf>,
+    /// What `measure` wrote: makes a policy that allows these guests; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) measurement: Vec<PathBuf>,
+    /// Lowest TCB versions; needed for hardware
+    #[arg(long, value_name = "BOOTLOADER,TEE,SNP,MICROCODE[,FMC]", requires = "measurement")]
+    pub(crate) minimum_tcb: Option<TcbMinimum>,
+    /// Lowest revision that still gets its key [default: 1]
+    #[arg(long, requires = "measurement", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) minimum_revision: Option<u64>,
+    /// Write the policy that was made to a file as well
+    #[arg(long, value_name = "FILE", requires = "measurement")]
+    pub(crate) save_policy: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct RetireArgs {
+    /// Line of revisions
+    #[arg(long)]
+    pub(crate) lineage: Lineage,
+    /// The revision that ends
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) revision: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct MeasureArgs {
+    /// What the guest is booted from
+    #[arg(long, value_name = "FILE")]
+    pub(crate) guest: PathBuf,
+    /// Name of this guest in policies [default: the file's name and the digest's start]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Where to write the measurement for `push`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    /// Check what a guest needs as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) guest: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ExplainArgs {
+    /// The code, or the whole line that holds it; without it, all codes are listed
+    pub(crate) code: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Verify an exported log against the checkpoints that pushes brought back
+    Verify(AuditArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct AuditArgs {
+    /// What `sealpod-broker audit export` wrote
+    pub(crate) log: PathBuf,
+    /// The broker's audit key, if no push has brought it yet
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<protocols::audit::AuditPublicKey>,
+}

@@ -1,0 +1,10 @@
+//! One module a command.
+
+pub(crate) mod audit;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod init;
+pub(crate) mod measure;
+pub(crate) mod push;
+pub(crate) mod retire;
+pub(crate) mod seal;

@@ -1,0 +1,174 @@
+//! `sealpod push`: the key with its signed registration, and a release policy.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use protocols::broker::{POLICIES_PATH, PolicyRequest, REGISTRATIONS_PATH, RegistrationRequest};
+use protocols::owner::{
+    LaunchDigest, MinimumTcb, PolicyStatement, PolicyTee, Registration, ReleasePolicy, Releases, SnpPolicy,
+};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::measure::Measurement;
+use crate::broker::Broker;
+use crate::cli::PushArgs;
+use crate::files::{self, Access};
+use crate::identity::IdentityDir;
+
+const LIMIT: usize = 1024 * 1024;
+
+/// The key file that `seal` writes: what the broker needs, before it is signed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyFile {
+    /// Layout of this file.
+    pub(crate) version: u32,
+    /// What will be signed.
+    pub(crate) registration: Registration,
+    /// base64url of the 32 bytes. The secret.
+    pub(crate) key: Zeroizing<String>,
+}
+
+/// Layout of key files.
+pub(crate) const KEY_FILE_VERSION: u32 = 1;
+
+/// `--minimum-tcb`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TcbMinimum(MinimumTcb);
+
+impl FromStr for TcbMinimum {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<u8>, _> = text.split(',').map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok(&[bootloader, tee, snp, microcode]) => {
+                Ok(Self(MinimumTcb { bootloader, tee, snp, microcode, fmc: None }))
+            }
+            Ok(&[bootloader, tee, snp, microcode, fmc]) => {
+                Ok(Self(MinimumTcb { bootloader, tee, snp, microcode, fmc: Some(fmc) }))
+            }
+            _ => Err("four or five numbers from 0 to 255 are needed, such as 3,0,8,115".into()),
+        }
+    }
+}
+
+pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> {
+    let identity = directory.load()?;
+    let file = read_key_file(&args.key)?;
+    let registration = &file.registration;
+    ensure!(
+        registration.repository == identity.repository.as_str(),
+        "{} was sealed for repository '{}', this identity is '{}'; name the right one with --identity",
+        args.key.display(),
+        registration.repository,
+        identity.repository
+    );
+    // Before anything is sent: half a push is worse than none.
+    let policy = policy(args)?;
+    let key = directory.key()?;
+    let broker = Broker::of(&identity)?;
+
+    let request =
+        RegistrationRequest { registration: key.sign_statement(registration)?, key: file.key.clone() };
+    let accepted = crate::block_on(broker.post(REGISTRATIONS_PATH, &request))??;
+    directory.keep_checkpoint(&accepted.checkpoint)?;
+    println!(
+        "registered {} as revision {} of lineage '{}'",
+        registration.spec_digest, registration.revision, registration.lineage
+    );
+
+    let Some(policy) = policy else {
+        println!(
+            "no policy given: the key is released as the lineage's last policy says, and not at all before its first"
+        );
+        return Ok(ExitCode::SUCCESS);
+    };
+    if let Some(path) = &args.save_policy {
+        files::write(path, policy.to_toml()?.as_bytes(), Access::Public)?;
+    }
+    let lineage = &registration.lineage;
+    let statement = PolicyStatement {
+        repository: registration.repository.clone(),
+        lineage: lineage.clone(),
+        serial: directory.next_serial(lineage)?,
+        policy,
+    };
+    let request = PolicyRequest { policy: key.sign_statement(&statement)? };
+    let accepted = crate::block_on(broker.post(POLICIES_PATH, &request))??;
+    directory.keep_checkpoint(&accepted.checkpoint)?;
+    directory.record_serial(lineage, statement.serial)?;
+    println!("policy of lineage '{lineage}' (serial {}):", statement.serial);
+    println!("  from revision {}", statement.policy.minimum_revision);
+    for LaunchDigest { name, digest } in &statement.policy.launch_digest {
+        println!("  to guests with launch digest {digest} ({name})");
+    }
+    if statement.policy.tee.contains(&PolicyTee::SnpEmulated) {
+        println!(
+            "  warning: EMULATED evidence is allowed: it proves nothing about a machine; for tests and demonstrations only"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_key_file(path: &Path) -> Result<KeyFile> {
+    let text = files::read_text(path, LIMIT)?;
+    // The error must not quote the file: it holds the key.
+    let file: KeyFile = serde_json::from_str(&text).map_err(|error| {
+        anyhow!(
+            "{}:{}:{}: not a key file; take the one that 'sealpod seal' wrote",
+            path.display(),
+            error.line(),
+            error.column()
+        )
+    })?;
+    ensure!(
+        file.version == KEY_FILE_VERSION,
+        "{}: key file version {} is not supported, {KEY_FILE_VERSION} is; seal again",
+        path.display(),
+        file.version
+    );
+    Ok(file)
+}
+
+fn policy(args: &PushArgs) -> Result<Option<ReleasePolicy>> {
+    if let Some(path) = &args.policy {
+        let text = files::read_text(path, LIMIT)?;
+        return Ok(Some(ReleasePolicy::from_toml(&text).with_context(|| path.display().to_string())?));
+    }
+    if args.measurement.is_empty() {
+        return Ok(None);
+    }
+    let mut tee = Vec::new();
+    let mut launch_digest = Vec::new();
+    for path in &args.measurement {
+        let text = files::read_text(path, LIMIT)?;
+        let measurement: Measurement = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not what 'sealpod measure' writes", path.display()))?;
+        if !tee.contains(&measurement.tee) {
+            tee.push(measurement.tee);
+        }
+        launch_digest.push(LaunchDigest { name: measurement.name, digest: measurement.launch_digest });
+    }
+    let minimum_tcb = match args.minimum_tcb {
+        Some(TcbMinimum(minimum)) => minimum,
+        // An old firmware may have holes that attestation can't see past: the owner has to say what is new enough.
+        None if tee.contains(&PolicyTee::Snp) => {
+            anyhow::bail!(
+                "--minimum-tcb is needed for hardware: the lowest versions you trust, such as 3,0,8,115"
+            )
+        }
+        None => MinimumTcb { bootloader: 0, tee: 0, snp: 0, microcode: 0, fmc: None },
+    };
+    let policy = ReleasePolicy {
+        minimum_revision: args.minimum_revision.unwrap_or(1),
+        tee,
+        launch_digest,
+        snp: SnpPolicy { minimum_tcb, allow_debug: false, allow_migrate_ma: false, allow_smt: true, vmpl: 0 },
+        releases: Releases::Unlimited,
+    };
+    policy.validate()?;
+    Ok(Some(policy))
+}

@@ -1,0 +1,244 @@
+//! `sealpod seal`: splits the manifest, pins the images, seals, and writes what goes to the cluster and
+//! what goes to the broker.
+
+mod options;
+mod report;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use protocols::owner::Registration;
+use sealed_spec::fields::{self, Publication, Split};
+use sealed_spec::initdata::{Initdata, SealpodConfig, annotation};
+use sealed_spec::{
+    Grants, HeaderFields, ImageRef, KeyId, Lineage, Logs, RegistrySource, SealedDocument, SealedSpec, SpecKey,
+};
+
+use super::push::{KEY_FILE_VERSION, KeyFile};
+use crate::cli::{LogsOption, SealArgs};
+use crate::files::{self, Access};
+use crate::identity::{Identity, IdentityDir};
+use crate::reference::Reference;
+use crate::{manifest, registry};
+
+pub(crate) use options::{ExecGrant, RegistryOption, ResolveVia};
+
+/// A longer inline document would not fit beside what `kubectl apply` copies into annotations.
+const INLINE_LIMIT: usize = 96 * 1024;
+
+pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> {
+    let identity = directory.load()?;
+    let manifest = manifest::read(&args.manifest)?;
+    let split = fields::split(manifest).map_err(|error| anyhow!("{}: {error}", args.manifest.display()))?;
+    let namespace = namespace(args, &split)?;
+    let lineage = match &args.lineage {
+        Some(lineage) => lineage.clone(),
+        None => format!("{namespace}.{}", split.workload.name)
+            .parse::<Lineage>()
+            .context("give a --lineage of your own")?,
+    };
+    let revision = match args.revision {
+        Some(revision) => revision,
+        None => directory.next_revision(lineage.as_str())?,
+    };
+
+    let sources = sources(args)?;
+    let images = crate::block_on(pin_images(args, &split, &sources))??;
+    let mut spec = SealedSpec::new(split.pod.clone());
+    spec.images = images;
+    spec.registries = sources;
+    spec.grants = grants(args, &split)?;
+
+    let key = SpecKey::generate()?;
+    let header = HeaderFields {
+        key_id: KeyId::generate(&identity.repository, &lineage, revision)?,
+        namespace: namespace.clone(),
+        workload: split.workload.clone(),
+    };
+    let document = sealed_spec::seal(&spec, &header, &key)?;
+    let registration = registration(&document, &spec, &key);
+    let outputs = Outputs::of(args)?;
+    let published = publish(args, &identity, &split, &document)?;
+
+    // The key first: a sealed manifest whose key is lost can't be opened by anybody.
+    let file = KeyFile { version: KEY_FILE_VERSION, registration, key: key.to_base64url() };
+    let text = zeroize::Zeroizing::new(serde_json::to_string_pretty(&file)? + "\n");
+    files::write(&outputs.key, text.as_bytes(), Access::Secret)?;
+    files::write(&outputs.manifest, published.as_bytes(), Access::Public)?;
+    directory.record_revision(lineage.as_str(), revision)?;
+
+    report::print(&split, &spec, &document, &outputs);
+    if args.show_public {
+        report::print_public(&split)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the results go.
+struct Outputs {
+    manifest: PathBuf,
+    key: PathBuf,
+}
+
+impl Outputs {
+    fn of(args: &SealArgs) -> Result<Self> {
+        let stem = |path: &Path| path.file_stem().map(OsString::from).unwrap_or_default();
+        let beside = |path: &Path, end: &str| {
+            let mut name = stem(path);
+            name.push(end);
+            path.with_file_name(name)
+        };
+        let manifest = args.output.clone().unwrap_or_else(|| beside(&args.manifest, "-sealed.yaml"));
+        let key = args.key_output.clone().unwrap_or_else(|| beside(&manifest, ".key.json"));
+        ensure!(
+            manifest != args.manifest && key != args.manifest && key != manifest,
+            "--output {} would replace another file of this command; choose another name",
+            manifest.display()
+        );
+        Ok(Self { manifest, key })
+    }
+}
+
+fn namespace(args: &SealArgs, split: &Split) -> Result<String> {
+    match (&split.namespace, &args.namespace) {
+        (Some(own), Some(given)) if own != given => {
+            bail!("manifest is for namespace '{own}', --namespace says '{given}'; leave one of them out")
+        }
+        (Some(namespace), _) | (None, Some(namespace)) => Ok(namespace.clone()),
+        (None, None) => Ok("default".into()),
+    }
+}
+
+fn sources(args: &SealArgs) -> Result<Vec<RegistrySource>> {
+    args.registry.iter().map(RegistryOption::load).collect()
+}
+
+/// Looks every image up once.
+async fn pin_images(
+    args: &SealArgs,
+    split: &Split,
+    sources: &[RegistrySource],
+) -> Result<BTreeMap<String, ImageRef>> {
+    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    let mut images = BTreeMap::new();
+    for container in split.pod.all_containers() {
+        let reference =
+            Reference::parse(&container.image).with_context(|| format!("container '{}'", container.name))?;
+        let name = reference.to_string();
+        let digest = match digests.get(&name) {
+            Some(digest) => digest.clone(),
+            None => {
+                let source = source_of(&reference, args, sources);
+                let digest = registry::resolve(&reference, &source)
+                    .await
+                    .with_context(|| format!("container '{}'", container.name))?;
+                digests.insert(name.clone(), digest.clone());
+                digest
+            }
+        };
+        images.insert(container.name.clone(), ImageRef { reference: name, digest, key: None });
+    }
+    Ok(images)
+}
+
+/// How this machine reaches the registry: as said, else as the guest does, else its own address.
+fn source_of(reference: &Reference, args: &SealArgs, sources: &[RegistrySource]) -> RegistrySource {
+    let mut source =
+        sources.iter().find(|source| source.host == reference.host).cloned().unwrap_or_else(|| {
+            RegistrySource {
+                host: reference.host.clone(),
+                location: reference.default_location(),
+                ca: None,
+                username: None,
+                password: None,
+            }
+        });
+    if let Some(via) = args.resolve_via.iter().find(|via| via.host == reference.host) {
+        source.location.clone_from(&via.location);
+    }
+    source
+}
+
+fn grants(args: &SealArgs, split: &Split) -> Result<Grants> {
+    let mut grants = Grants {
+        logs: match args.grant_logs {
+            LogsOption::Off => Logs::Off,
+            LogsOption::Clear => Logs::Clear,
+        },
+        exec: BTreeMap::new(),
+    };
+    for grant in &args.grant_exec {
+        ensure!(
+            split.pod.container(&grant.container).is_some(),
+            "--grant-exec names container '{}', which the manifest doesn't have",
+            grant.container
+        );
+        grants.exec.entry(grant.container.clone()).or_default().push(grant.argv.clone());
+    }
+    Ok(grants)
+}
+
+fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey) -> Registration {
+    let header = document.header();
+    let mut images: Vec<String> = spec.images.values().map(|image| image.digest.clone()).collect();
+    images.sort();
+    images.dedup();
+    Registration {
+        repository: header.key_id().repository().to_string(),
+        lineage: header.lineage().to_string(),
+        revision: header.revision(),
+        spec_digest: document.digest().to_string(),
+        key_id: header.key_id().to_string(),
+        key_sha256: protocols::name::sha256(key.as_bytes()),
+        namespace: header.namespace().to_owned(),
+        workload_kind: header.workload().kind.to_string(),
+        workload_name: header.workload().name.clone(),
+        images,
+    }
+}
+
+fn publish(args: &SealArgs, identity: &Identity, split: &Split, document: &SealedDocument) -> Result<String> {
+    let config = SealpodConfig {
+        sealed_spec: document.digest(),
+        key_id: document.header().key_id().clone(),
+        broker: identity.guest.clone(),
+    };
+    let initdata = Initdata { config, document: args.inline.then(|| document.clone()) }.to_toml()?;
+    let annotation = annotation::encode(initdata.as_bytes())?;
+    ensure!(
+        !args.inline || annotation.len() <= INLINE_LIMIT,
+        "sealed document is too large for the annotation ({} KiB, at most {} are safe); leave --inline out",
+        annotation.len() / 1024,
+        INLINE_LIMIT / 1024
+    );
+    let digest = document.digest().to_string();
+    let short = digest.trim_start_matches("sha256:").get(..10).unwrap_or_default().to_owned();
+    let name = &split.workload.name;
+    // The cut keeps it a DNS name of at most 253 bytes.
+    let name = name.get(..name.len().min(200)).unwrap_or(name).trim_end_matches(['.', '-']);
+    let config_map = (!args.inline).then(|| format!("{name}-sealed-{short}"));
+    let workload = split.publish(&Publication {
+        annotation: &annotation,
+        config_map: config_map.as_deref(),
+        runtime_class: args.runtime_class.as_deref(),
+        placeholder_image: args.placeholder_image.as_deref(),
+    });
+    let namespace = split.namespace.as_deref().or(args.namespace.as_deref());
+    let mut objects = Vec::new();
+    objects.extend(config_map.map(|name| fields::config_map(&name, namespace, document)));
+    let mut workload = workload;
+    if let Some(namespace) = namespace {
+        workload["metadata"]["namespace"] = namespace.into();
+    }
+    objects.push(workload);
+    let header = document.header();
+    Ok(format!(
+        "# Sealed by sealpod: lineage {}, revision {}, {digest}.\n# Deploy it unchanged; seal the original again to change it.\n{}",
+        header.lineage(),
+        header.revision(),
+        manifest::write(&objects)?
+    ))
+}

@@ -1,0 +1,167 @@
+//! Options of `sealpod seal` that hold several things at once.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result};
+use sealed_spec::{RegistrySource, Secret};
+
+use crate::files;
+
+const LIMIT: usize = 64 * 1024;
+
+/// `--registry HOST=URL[,ca=FILE][,user=NAME,password-file=FILE]`
+#[derive(Debug, Clone)]
+pub(crate) struct RegistryOption {
+    host: String,
+    location: String,
+    ca: Option<PathBuf>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+}
+
+impl FromStr for RegistryOption {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let (host, location) = location(parts.next().unwrap_or_default())?;
+        let mut option = Self { host, location, ca: None, user: None, password_file: None };
+        for part in parts {
+            let (name, value) = part.split_once('=').ok_or_else(|| format!("'{part}' is not NAME=VALUE"))?;
+            match name {
+                "ca" => option.ca = Some(value.into()),
+                "user" => option.user = Some(value.into()),
+                "password-file" => option.password_file = Some(value.into()),
+                _ => return Err(format!("'{name}' is unknown; ca, user and password-file are known")),
+            }
+        }
+        if option.user.is_some() != option.password_file.is_some() {
+            return Err("user and password-file go together".into());
+        }
+        Ok(option)
+    }
+}
+
+impl RegistryOption {
+    /// With the contents of the files it names.
+    pub(super) fn load(&self) -> Result<RegistrySource> {
+        let read = |path: &PathBuf| files::read_text(path, LIMIT).context("--registry");
+        let password = self.password_file.as_ref().map(read).transpose()?;
+        Ok(RegistrySource {
+            host: self.host.clone(),
+            location: self.location.clone(),
+            ca: self.ca.as_ref().map(read).transpose()?.map(|text| text.to_string()),
+            username: self.user.clone(),
+            // Editors end files with a line end that no password has.
+            password: password.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']))),
+        })
+    }
+}
+
+/// `--resolve-via HOST=URL`
+#[derive(Debug, Clone)]
+pub(crate) struct ResolveVia {
+    pub(super) host: String,
+    pub(super) location: String,
+}
+
+impl FromStr for ResolveVia {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, location) = location(text)?;
+        Ok(Self { host, location })
+    }
+}
+
+fn location(text: &str) -> Result<(String, String), String> {
+    let (host, location) = text.split_once('=').ok_or("HOST=URL is needed")?;
+    if !(location.starts_with("https://") || location.starts_with("http://")) {
+        return Err(format!("'{location}' must start with https:// or http://"));
+    }
+    Ok((host.to_owned(), location.trim_end_matches('/').to_owned()))
+}
+
+/// `--grant-exec CONTAINER=COMMAND`
+#[derive(Debug, Clone)]
+pub(crate) struct ExecGrant {
+    pub(super) container: String,
+    pub(super) argv: Vec<String>,
+}
+
+impl FromStr for ExecGrant {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (container, command) = text.split_once('=').ok_or("CONTAINER=COMMAND is needed")?;
+        let argv = words(command)?;
+        if argv.is_empty() {
+            return Err("the command is empty".into());
+        }
+        Ok(Self { container: container.to_owned(), argv })
+    }
+}
+
+/// Words as a shell splits them, without any of its expansions: quotes and backslashes only.
+fn words(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match (quote, c) {
+            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+            (Some('\''), _) => word.get_or_insert_default().push(c),
+            (_, '\\') => {
+                let next = characters.next().ok_or("it ends in a backslash")?;
+                // Inside double quotes only these two can be escaped.
+                if quote.is_some() && !matches!(next, '"' | '\\') {
+                    word.get_or_insert_default().push('\\');
+                }
+                word.get_or_insert_default().push(next);
+            }
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, _) if c.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err("a quote is not closed".into());
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_split_like_a_shell_does() {
+        for (text, expected) in [
+            ("date", vec!["date"]),
+            ("  cat  /etc/hosts ", vec!["cat", "/etc/hosts"]),
+            ("sh -c 'echo \"$X\" done'", vec!["sh", "-c", "echo \"$X\" done"]),
+            ("a \"b \\\" \\n\" '' c\\ d", vec!["a", "b \" \\n", "", "c d"]),
+        ] {
+            assert_eq!(words(text).unwrap(), expected, "{text}");
+        }
+        assert!(words("a 'b").is_err());
+        assert!(words("a \\").is_err());
+        assert!("web=".parse::<ExecGrant>().is_err());
+        assert!("web".parse::<ExecGrant>().is_err());
+    }
+
+    #[test]
+    fn registries() {
+        let option: RegistryOption = "r.example:5000=http://10.0.2.2:5000/".parse().unwrap();
+        assert_eq!(
+            (option.host.as_str(), option.location.as_str()),
+            ("r.example:5000", "http://10.0.2.2:5000")
+        );
+        for bad in ["r", "r=10.0.2.2", "r=https://x,colour=red", "r=https://x,user=u", "r=https://x,ca"] {
+            assert!(bad.parse::<RegistryOption>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! TLS configurations: pinned certificates only, or the system's CAs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+
+use crate::files::{self, FileError};
+
+/// Where distributions keep their CAs in one file.
+const SYSTEM_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+const BUNDLE_LIMIT: usize = 8 * 1024 * 1024;
+
+/// Why there is no TLS configuration.
+#[derive(Debug, Error)]
+pub(crate) enum TlsError {
+    /// Text without a usable certificate.
+    #[error(
+        "no usable certificate in the PEM text; give the CA's certificate, which starts with BEGIN CERTIFICATE"
+    )]
+    NoCertificate,
+    /// A damaged certificate.
+    #[error("certificate {0} of the PEM text is damaged")]
+    Damaged(usize),
+    /// No bundle anywhere.
+    #[error(
+        "no CA certificates found on this machine; install the ca-certificates package, or name a CA file"
+    )]
+    NoSystemBundle,
+    /// The bundle can't be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The TLS library refused.
+    #[error("TLS can't be set up: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// Trusts only these certificates.
+pub(crate) fn pinned(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
+        let certificate = certificate.map_err(|_| TlsError::Damaged(index + 1))?;
+        roots.add(certificate).map_err(|_| TlsError::Damaged(index + 1))?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    configuration(roots)
+}
+
+/// Trusts the system's CAs.
+pub(crate) fn system() -> Result<Arc<ClientConfig>, TlsError> {
+    let path =
+        SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()).ok_or(TlsError::NoSystemBundle)?;
+    let pem = files::read(path, BUNDLE_LIMIT)?;
+    let mut roots = RootCertStore::empty();
+    // Old bundles hold a few certificates that no library reads: skipping them trusts less, not more.
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+    if roots.is_empty() {
+        return Err(TlsError::NoSystemBundle);
+    }
+    configuration(roots)
+}
+
+fn configuration(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
