@@ -1,0 +1,53 @@
+//! The documentation's table of fields is the code's, and its example pod can be sealed.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use sealed_spec::fields::{TABLE, split};
+
+const BEGIN: &str =
+    "<!-- fields: begin (held equal to the code by a test; SEALPOD_UPDATE_DOCS=1 writes it) -->\n";
+const END: &str = "<!-- fields: end -->";
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+}
+
+#[test]
+fn the_table_is_the_codes() {
+    let path = docs().join("sealed-pod.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (found, after) = rest.split_once(END).unwrap();
+    let mut table = String::from("| field | treatment | why |\n|---|---|---|\n");
+    for row in TABLE {
+        writeln!(
+            table,
+            "| `{}` | {} | {} |",
+            row.path,
+            row.treatment.as_str(),
+            row.reason.replace('|', "\\|")
+        )
+        .unwrap();
+    }
+    if std::env::var_os("SEALPOD_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(found, table, "run this test with SEALPOD_UPDATE_DOCS=1");
+}
+
+#[test]
+fn the_example_pod_is_split() {
+    let text = std::fs::read_to_string(docs().join("examples/pod.yaml")).unwrap();
+    let split = split(serde_saphyr::from_str(&text).unwrap()).unwrap();
+    let public = split.public.to_string();
+    for secret in
+        ["s3cr3t", "API_TOKEN", "busybox", "hello", "httpd", "runAsUser", "/site", "registry.example"]
+    {
+        assert!(text.contains(secret) && !public.contains(secret), "{secret}");
+    }
+    assert!(public.contains("server/readiness"));
+}
