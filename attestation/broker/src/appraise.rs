@@ -46,10 +46,10 @@ pub(crate) fn appraise(
             "the evidence is for another session's nonce; start again with /kbs/v0/auth",
         ));
     }
+    let nonce = nonce.spend();
     let init_data = request.init_data.as_ref().map(measured).transpose()?;
     let evidence = &request.tee_evidence;
-    let report_data =
-        report_data(&binding(nonce.as_str(), &runtime.tee_pubkey, &evidence.additional_evidence));
+    let report_data = report_data(&binding(&nonce, &runtime.tee_pubkey, &evidence.additional_evidence));
     // Without initdata the report has to say so: zeros.
     let session = Session { report_data, host_data: init_data.unwrap_or_default() };
     let bytes = from_kbs(&evidence.primary_evidence)
@@ -69,7 +69,6 @@ pub(crate) fn appraise(
     })?;
     let key = runtime.tee_pubkey.clone();
     let thumbprint = thumbprint(&key.crv, &key.x, &key.y);
-    let nonce = nonce.as_str().to_owned();
     Ok(Attested { appraised, verdict, nonce, key, thumbprint, report_data, init_data, sealed })
 }
 

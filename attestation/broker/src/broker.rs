@@ -215,7 +215,6 @@ impl Broker {
     }
 
     /// Where it logs.
-    #[must_use]
     pub fn log(&self) -> &slog::Logger {
         &self.log
     }

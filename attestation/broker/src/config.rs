@@ -111,7 +111,7 @@ impl Default for Limits {
             sessions: 4096,
             sessions_per_address: 1024,
             session_seconds: 300,
-            attest_bytes: 1024 * 1024,
+            attest_bytes: 512 * 1024,
         }
     }
 }

@@ -9,14 +9,12 @@ use slog::Drain;
 const REFUSALS_A_SECOND: u64 = 20;
 
 /// A logger on standard error.
-#[must_use]
 pub fn stderr() -> slog::Logger {
     let json = slog_json::Json::new(std::io::stderr()).add_default_keys().set_flush(true).build();
     slog::Logger::root(Mutex::new(json).map(slog::Fuse), slog::o!("program" => "sealpod-broker"))
 }
 
 /// A logger that keeps nothing, for tests and examples.
-#[must_use]
 pub fn silent() -> slog::Logger {
     slog::Logger::root(slog::Discard, slog::o!())
 }

@@ -91,6 +91,12 @@ impl SessionNonce {
         &self.0
     }
 
+    /// The nonce's text, for what is bound to it; the right to use it ends here.
+    #[must_use]
+    pub fn spend(self) -> String {
+        self.0
+    }
+
     /// Whether `claimed` is this nonce, in constant time.
     #[must_use]
     pub fn matches(&self, claimed: &str) -> bool {

@@ -134,7 +134,7 @@ async fn take_retirement(broker: &Broker, request: Request) -> Result<Accepted, 
 /// Verifies a statement with the key of the owner that it claims to come from. Before the writer is asked
 /// for anything: strangers can't keep it busy.
 async fn verify<S: Statement>(broker: &Broker, jws: &str) -> Result<Verified<S>, Refused> {
-    let repository = claimed_repository(jws).map_err(refuse_statement)?;
+    let repository = claimed_repository(jws).map_err(|error| refuse_statement(&error))?;
     let owner = broker.store().owner(&repository).await?.ok_or_else(|| {
         Refused::new(
             Code::OwnerUnknown,
@@ -144,17 +144,17 @@ async fn verify<S: Statement>(broker: &Broker, jws: &str) -> Result<Verified<S>,
             ),
         )
     })?;
-    owner.verify(jws).map_err(refuse_statement)
+    owner.verify(jws).map_err(|error| refuse_statement(&error))
 }
 
-fn refuse_statement(error: StatementError) -> Refused {
+fn refuse_statement(error: &StatementError) -> Refused {
     let code = match error {
         StatementError::Signature(_) => Code::OwnerSignature,
         _ => Code::Statement,
     };
     // The sources carry what is wrong with which field.
     let mut detail = error.to_string();
-    let mut source = std::error::Error::source(&error);
+    let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         detail = format!("{detail}: {error}");
         source = error.source();

@@ -172,7 +172,8 @@ async fn initdata_of_another_format_is_refused() {
 #[tokio::test]
 async fn a_wrong_signature_is_refused() {
     let world = World::new().await;
-    let guest = Machine { faults: Faults { signature: true, ..Faults::default() }, ..Machine::default() }.boot(None);
+    let guest =
+        Machine { faults: Faults { signature: true, ..Faults::default() }, ..Machine::default() }.boot(None);
     let (cookie, nonce) = world.auth().await;
     let answer = world.attest(&cookie, &guest.attest_request(&nonce)).await;
     assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, Code::Signature));

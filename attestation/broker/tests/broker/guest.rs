@@ -17,37 +17,37 @@ use tee_evidence::snp::json::to_kbs;
 use tee_evidence::snp::{CertificateTable, RawReport};
 
 /// The launch digest of a guest that nobody changed.
-pub const MEASUREMENT: [u8; 48] = [0xa5; 48];
+pub(crate) const MEASUREMENT: [u8; 48] = [0xa5; 48];
 
 /// Keys of the emulated AMD, made once: that takes a moment.
-pub fn authorities() -> &'static Authorities {
+pub(crate) fn authorities() -> &'static Authorities {
     static AUTHORITIES: OnceLock<Authorities> = OnceLock::new();
     AUTHORITIES.get_or_init(|| Authorities::generate(Product::Milan, 2048, SystemTime::now()).unwrap())
 }
 
 /// The root certificate of [`authorities`], PEM.
-pub fn root_pem() -> String {
+pub(crate) fn root_pem() -> String {
     use x509_cert::der::EncodePem;
     authorities().ark_certificate.to_pem(x509_cert::der::pem::LineEnding::LF).unwrap()
 }
 
 /// A guest: a launched VM with its initdata and ephemeral key.
-pub struct Guest {
-    pub key: EphemeralKey,
-    pub init_data: Option<String>,
+pub(crate) struct Guest {
+    pub(crate) key: EphemeralKey,
+    pub(crate) init_data: Option<String>,
     processor: Processor,
 }
 
 /// How a guest is launched; the default is what policies here allow.
 #[derive(Clone)]
-pub struct Machine {
-    pub measurement: [u8; 48],
-    pub policy: u64,
-    pub vmpl: u32,
-    pub tcb: Tcb,
-    pub host_data: Option<[u8; 32]>,
-    pub faults: Faults,
-    pub chip: u8,
+pub(crate) struct Machine {
+    pub(crate) measurement: [u8; 48],
+    pub(crate) policy: u64,
+    pub(crate) vmpl: u32,
+    pub(crate) tcb: Tcb,
+    pub(crate) host_data: Option<[u8; 32]>,
+    pub(crate) faults: Faults,
+    pub(crate) chip: u8,
 }
 
 impl Default for Machine {
@@ -66,7 +66,7 @@ impl Default for Machine {
 
 impl Machine {
     /// Launches a guest with this initdata.
-    pub fn boot(&self, init_data: Option<String>) -> Guest {
+    pub(crate) fn boot(&self, init_data: Option<String>) -> Guest {
         let digest = init_data.as_ref().map(|body| sealed_spec::initdata::digest(body.as_bytes()));
         let launch = Launch {
             policy: self.policy,
@@ -94,12 +94,12 @@ impl Machine {
 
 impl Guest {
     /// What the guest sends to `/attest` for a nonce.
-    pub fn attest_request(&self, nonce: &str) -> AttestRequest {
+    pub(crate) fn attest_request(&self, nonce: &str) -> AttestRequest {
         self.attest_request_as(nonce, self.key.public_jwk())
     }
 
     /// The same with another key in it than the guest's own.
-    pub fn attest_request_as(&self, nonce: &str, key: Jwk) -> AttestRequest {
+    pub(crate) fn attest_request_as(&self, nonce: &str, key: Jwk) -> AttestRequest {
         let data = report_data(&binding(nonce, &key, ""));
         AttestRequest {
             init_data: self.init_data.clone().map(|body| InitData { format: "toml".into(), body }),
@@ -112,7 +112,7 @@ impl Guest {
     }
 
     /// A report over `report_data` with its certificates, as RCAR carries them.
-    pub fn evidence(&self, report_data: &[u8; 64]) -> Value {
+    pub(crate) fn evidence(&self, report_data: &[u8; 64]) -> Value {
         let mut request = [0; 96];
         request[..64].copy_from_slice(report_data);
         let answer = self.processor.answer(&Call::ExtendedReport(request, 4));
@@ -124,7 +124,7 @@ impl Guest {
 }
 
 /// Initdata that names a sealed spec and its key.
-pub fn init_data(spec_digest: &str, key_id: &str) -> String {
+pub(crate) fn init_data(spec_digest: &str, key_id: &str) -> String {
     let broker = BrokerPin {
         url: "https://broker.example:8443".into(),
         via: Via::Relay,
@@ -136,6 +136,6 @@ pub fn init_data(spec_digest: &str, key_id: &str) -> String {
 }
 
 /// What `/auth` takes.
-pub fn auth_request() -> Value {
+pub(crate) fn auth_request() -> Value {
     serde_json::to_value(protocols::rcar::AuthRequest::new(TeeKind::Snp)).unwrap()
 }

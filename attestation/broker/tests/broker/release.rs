@@ -81,9 +81,8 @@ async fn asking_again_with_the_same_key_is_the_same_release() {
     }
     // A new session, the same attested key.
     assert_eq!(world.ask(&guest, pushed.key_id()).await.open(&guest), pushed.key);
-    let released = |events: &[serde_json::Value]| {
-        events.iter().filter(|event| event["event"] == "key.released").count()
-    };
+    let released =
+        |events: &[serde_json::Value]| events.iter().filter(|event| event["event"] == "key.released").count();
     assert_eq!(released(&world.events().await), 1);
 
     let other = pushed.guest();

@@ -32,45 +32,45 @@ use tokio::task::JoinHandle;
 
 use crate::guest::{Guest, MEASUREMENT, Machine, auth_request, init_data, root_pem};
 
-pub const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
+pub(crate) const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
 
 /// A broker and everything around it.
-pub struct World {
-    pub dir: TempDir,
-    pub config: Config,
-    pub broker: Arc<Broker>,
-    pub owner: Owner,
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) config: Config,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) owner: Owner,
     ahead: Arc<AtomicU64>,
     deliveries: JoinHandle<()>,
 }
 
 /// An enrolled owner.
-pub struct Owner {
-    pub repository: String,
-    pub key: OwnerKey,
+pub(crate) struct Owner {
+    pub(crate) repository: String,
+    pub(crate) key: OwnerKey,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
 }
 
 /// A sealed spec that was pushed.
 #[derive(Clone)]
-pub struct Pushed {
-    pub registration: Registration,
-    pub key: [u8; 32],
+pub(crate) struct Pushed {
+    pub(crate) registration: Registration,
+    pub(crate) key: [u8; 32],
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Limits::default(), true).await
     }
 
-    pub async fn with(limits: Limits, trust_emulated: bool) -> Self {
+    pub(crate) async fn with(limits: Limits, trust_emulated: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("ark.pem");
         std::fs::write(&root, root_pem()).unwrap();
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Stops the broker and starts it again on the same state.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Self { dir, config, broker, owner, ahead, deliveries } = self;
         drop(broker);
         deliveries.await.unwrap();
@@ -98,27 +98,27 @@ impl World {
     }
 
     /// Stops the broker; the state directory stays.
-    pub async fn stop(self) -> (TempDir, Config) {
+    pub(crate) async fn stop(self) -> (TempDir, Config) {
         drop(self.broker);
         self.deliveries.await.unwrap();
         (self.dir, self.config)
     }
 
     /// Moves the broker's clock.
-    pub fn wait(&self, time: Duration) {
+    pub(crate) fn wait(&self, time: Duration) {
         self.ahead.fetch_add(time.as_secs(), Ordering::Relaxed);
     }
 
-    pub async fn another_owner(&self, repository: &str) -> Owner {
+    pub(crate) async fn another_owner(&self, repository: &str) -> Owner {
         enrol(&self.config, repository).await
     }
 
     /// Sends a request.
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         self.send_from(ADDRESS, request).await
     }
 
-    pub async fn send_from(&self, address: IpAddr, request: Request<Body>) -> Answer {
+    pub(crate) async fn send_from(&self, address: IpAddr, request: Request<Body>) -> Answer {
         let service: TowerToHyperService<Router> =
             TowerToHyperService::new(router(self.broker.clone()).layer(Extension(Peer(address))));
         let response = service.call(request).await.unwrap();
@@ -129,37 +129,37 @@ impl World {
     }
 
     /// Opens a session: cookie and nonce.
-    pub async fn auth(&self) -> (String, String) {
+    pub(crate) async fn auth(&self) -> (String, String) {
         let answer = self.send(post(AUTH_PATH, &auth_request(), &[])).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         (answer.cookie(), answer.body["nonce"].as_str().unwrap().to_owned())
     }
 
-    pub async fn attest(&self, cookie: &str, request: &AttestRequest) -> Answer {
+    pub(crate) async fn attest(&self, cookie: &str, request: &AttestRequest) -> Answer {
         let body = serde_json::to_value(request).unwrap();
         self.send(post(ATTEST_PATH, &body, &[("cookie", cookie)])).await
     }
 
     /// A whole handshake of a guest: the session's cookie.
-    pub async fn handshake(&self, guest: &Guest) -> String {
+    pub(crate) async fn handshake(&self, guest: &Guest) -> String {
         let (cookie, nonce) = self.auth().await;
         let answer = self.attest(&cookie, &guest.attest_request(&nonce)).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         cookie
     }
 
-    pub async fn resource(&self, cookie: &str, key_id: &str) -> Answer {
+    pub(crate) async fn resource(&self, cookie: &str, key_id: &str) -> Answer {
         self.send(get(&resource_path(key_id), &[("cookie", cookie)])).await
     }
 
     /// Handshake and request by a guest for a key.
-    pub async fn ask(&self, guest: &Guest, key_id: &str) -> Answer {
+    pub(crate) async fn ask(&self, guest: &Guest, key_id: &str) -> Answer {
         let cookie = self.handshake(guest).await;
         self.resource(&cookie, key_id).await
     }
 
     /// Pushes a sealed spec of the lineage `web` with a policy.
-    pub async fn push(&self, revision: u64) -> Pushed {
+    pub(crate) async fn push(&self, revision: u64) -> Pushed {
         let pushed = self.owner.sealed("web", revision);
         let answer = self.register(&self.owner, &pushed).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
@@ -168,22 +168,22 @@ impl World {
         pushed
     }
 
-    pub async fn register(&self, owner: &Owner, pushed: &Pushed) -> Answer {
+    pub(crate) async fn register(&self, owner: &Owner, pushed: &Pushed) -> Answer {
         let registration = owner.key.sign_statement(&pushed.registration).unwrap();
         self.register_raw(&registration, &pushed.key).await
     }
 
-    pub async fn register_raw(&self, registration: &str, key: &[u8]) -> Answer {
+    pub(crate) async fn register_raw(&self, registration: &str, key: &[u8]) -> Answer {
         let body = json!({ "registration": registration, "key": BASE64_URL_SAFE_NO_PAD.encode(key) });
         self.send(post(REGISTRATIONS_PATH, &body, &[])).await
     }
 
-    pub async fn set_policy(&self, statement: PolicyStatement) -> Answer {
+    pub(crate) async fn set_policy(&self, statement: PolicyStatement) -> Answer {
         let policy = self.owner.key.sign_statement(&statement).unwrap();
         self.send(post(POLICIES_PATH, &json!({ "policy": policy }), &[])).await
     }
 
-    pub async fn retire(&self, owner: &Owner, lineage: &str, revision: u64) -> Answer {
+    pub(crate) async fn retire(&self, owner: &Owner, lineage: &str, revision: u64) -> Answer {
         let statement =
             Retirement { repository: owner.repository.clone(), lineage: lineage.into(), revision };
         let retirement = owner.key.sign_statement(&statement).unwrap();
@@ -191,7 +191,7 @@ impl World {
     }
 
     /// The events of the audit log, in order, with their details.
-    pub async fn events(&self) -> Vec<Value> {
+    pub(crate) async fn events(&self) -> Vec<Value> {
         let (_, store) = open_store(&self.config.state, Clock::system()).await.unwrap();
         let mut text = Vec::new();
         store.export_audit(&mut text, &[]).await.unwrap();
@@ -201,7 +201,7 @@ impl World {
     }
 
     /// A connection to the database past the broker, as whoever holds the file has it.
-    pub async fn database(&self) -> sqlx::SqliteConnection {
+    pub(crate) async fn database(&self) -> sqlx::SqliteConnection {
         use sqlx::Connection;
         let options = sqlx::sqlite::SqliteConnectOptions::new()
             .filename(self.config.state.join("broker.sqlite"))
@@ -212,8 +212,7 @@ impl World {
 
 async fn start(config: &Config, ahead: &Arc<AtomicU64>) -> (Arc<Broker>, JoinHandle<()>) {
     let ahead = ahead.clone();
-    let clock =
-        Clock::new(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed)));
+    let clock = Clock::new(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed)));
     let started = Broker::start(config, clock, sealpod_broker::log::silent()).await.unwrap();
     (started.broker, started.deliveries)
 }
@@ -228,7 +227,7 @@ async fn enrol(config: &Config, repository: &str) -> Owner {
 
 impl Owner {
     /// A sealing of `lineage`: its registration and key.
-    pub fn sealed(&self, lineage: &str, revision: u64) -> Pushed {
+    pub(crate) fn sealed(&self, lineage: &str, revision: u64) -> Pushed {
         let mut key = [0; 32];
         getrandom::fill(&mut key).unwrap();
         let tag = hex::encode(&key[..4]);
@@ -248,40 +247,40 @@ impl Owner {
         Pushed { registration, key }
     }
 
-    pub fn sign<S: Statement>(&self, statement: &S) -> String {
+    pub(crate) fn sign<S: Statement>(&self, statement: &S) -> String {
         self.key.sign_statement(statement).unwrap()
     }
 }
 
 impl Pushed {
-    pub fn key_id(&self) -> &str {
+    pub(crate) fn key_id(&self) -> &str {
         &self.registration.key_id
     }
 
-    pub fn init_data(&self) -> String {
+    pub(crate) fn init_data(&self) -> String {
         init_data(&self.registration.spec_digest, &self.registration.key_id)
     }
 
     /// A guest that was launched as it should be, for this sealed spec.
-    pub fn guest(&self) -> Guest {
+    pub(crate) fn guest(&self) -> Guest {
         Machine::default().boot(Some(self.init_data()))
     }
 }
 
 impl Answer {
-    pub fn cookie(&self) -> String {
+    pub(crate) fn cookie(&self) -> String {
         let cookie = self.headers["set-cookie"].to_str().unwrap();
         cookie.split(';').next().unwrap().to_owned()
     }
 
     /// The code of a refusal.
-    pub fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         let detail = self.body["detail"].as_str().unwrap_or_else(|| panic!("no refusal: {self:?}"));
         Refusal::parse(detail).unwrap_or_else(|| panic!("no refusal line: {detail}")).code
     }
 
     /// Opens the key in a granted answer.
-    pub fn open(&self, guest: &Guest) -> Vec<u8> {
+    pub(crate) fn open(&self, guest: &Guest) -> Vec<u8> {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
         let jwe: JweFlattened = serde_json::from_value(self.body.clone()).unwrap();
         guest.key.open(&jwe).unwrap().to_vec()
@@ -289,7 +288,7 @@ impl Answer {
 }
 
 /// A policy that allows the guests of [`Machine::default`].
-pub fn policy() -> ReleasePolicy {
+pub(crate) fn policy() -> ReleasePolicy {
     ReleasePolicy {
         minimum_revision: 1,
         tee: vec![PolicyTee::SnpEmulated],
@@ -305,15 +304,15 @@ pub fn policy() -> ReleasePolicy {
     }
 }
 
-pub fn policy_statement(owner: &Owner, serial: u64, policy: ReleasePolicy) -> PolicyStatement {
+pub(crate) fn policy_statement(owner: &Owner, serial: u64, policy: ReleasePolicy) -> PolicyStatement {
     PolicyStatement { repository: owner.repository.clone(), lineage: "web".into(), serial, policy }
 }
 
-pub fn resource_path(key_id: &str) -> String {
+pub(crate) fn resource_path(key_id: &str) -> String {
     key_id.replace("kbs:///", "/kbs/v0/resource/")
 }
 
-pub fn post(path: &str, body: &Value, headers: &[(&str, &str)]) -> Request<Body> {
+pub(crate) fn post(path: &str, body: &Value, headers: &[(&str, &str)]) -> Request<Body> {
     let mut request =
         Request::builder().method(Method::POST).uri(path).header("content-type", "application/json");
     for (name, value) in headers {
@@ -322,7 +321,7 @@ pub fn post(path: &str, body: &Value, headers: &[(&str, &str)]) -> Request<Body>
     request.body(Body::from(body.to_string())).unwrap()
 }
 
-pub fn get(path: &str, headers: &[(&str, &str)]) -> Request<Body> {
+pub(crate) fn get(path: &str, headers: &[(&str, &str)]) -> Request<Body> {
     let mut request = Request::builder().uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -1,0 +1,141 @@
+//! Handshakes a second beside what bounds them: the raw rate of P-384 verifications, one an attestation.
+//!
+//! `cargo run --release -p sealpod-broker --example handshakes [-- COUNT]`. Whole requests through the
+//! broker's router on one thread, without TLS and sockets; SQLite on its own threads, on disk, in a
+//! temporary directory that is removed. Making the evidence is the guests' work and is not counted.
+
+#[path = "../tests/broker/guest.rs"]
+#[expect(clippy::unwrap_used, reason = "shared with the tests")]
+mod guest;
+#[path = "../tests/broker/support.rs"]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared with the tests, which use more of it"
+)]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use axum::http::StatusCode;
+use futures::StreamExt;
+use futures::stream;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
+use sealpod_broker::config::Limits;
+
+use support::World;
+
+/// Requests under way at once.
+const CLIENTS: usize = 8;
+
+fn main() -> Result<()> {
+    let count = match std::env::args().nth(1) {
+        Some(count) => count.parse()?,
+        None => 1000,
+    };
+    let raw = verifications(Duration::from_secs(2))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let phases = runtime.block_on(handshakes(count))?;
+
+    println!("raw P-384 verifications, ring, one core: {raw:.0}/s");
+    let mut whole = Duration::ZERO;
+    for (name, times) in &phases {
+        let total: Duration = times.total;
+        whole += total;
+        println!(
+            "{name:<9} {:>8.0}/s   p50 {:>7.2} ms   p99 {:>7.2} ms",
+            count as f64 / total.as_secs_f64(),
+            times.percentile(50),
+            times.percentile(99),
+        );
+    }
+    let rate = count as f64 / whole.as_secs_f64();
+    println!(
+        "handshake {rate:>8.0}/s   {:.2} of the raw rate   ({count} handshakes, {CLIENTS} at a time)",
+        rate / raw
+    );
+    Ok(())
+}
+
+struct Phase {
+    total: Duration,
+    each: Vec<Duration>,
+}
+
+impl Phase {
+    fn percentile(&self, percent: usize) -> f64 {
+        let mut each = self.each.clone();
+        each.sort();
+        let at = (each.len() * percent / 100).min(each.len().saturating_sub(1));
+        each.get(at).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+    }
+}
+
+async fn handshakes(count: usize) -> Result<Vec<(&'static str, Phase)>> {
+    let limits = Limits { sessions: 2 * count, sessions_per_address: 2 * count, ..Limits::default() };
+    let world = World::with(limits, true).await;
+    let pushed = world.push(1).await;
+    let (mut sessions, auth) = phase(0..count, |_| world.auth()).await;
+    let mut guests = Vec::with_capacity(count);
+    for (cookie, nonce) in sessions.drain(..) {
+        let guest = pushed.guest();
+        let request = guest.attest_request(&nonce);
+        guests.push((cookie, request));
+    }
+    let (answers, attest) = phase(guests.iter(), |(cookie, request)| world.attest(cookie, request)).await;
+    if let Some(refused) = answers.iter().find(|answer| answer.status != StatusCode::OK) {
+        bail!("an attestation was refused: {refused:?}");
+    }
+    let (answers, resource) =
+        phase(guests.iter(), |(cookie, _)| world.resource(cookie, pushed.key_id())).await;
+    if let Some(refused) = answers.iter().find(|answer| answer.status != StatusCode::OK) {
+        bail!("a release was refused: {refused:?}");
+    }
+    Ok(vec![("auth", auth), ("attest", attest), ("resource", resource)])
+}
+
+/// Runs one request for each item, a few at a time.
+async fn phase<I, T, F>(items: impl Iterator<Item = I>, request: impl Fn(I) -> F) -> (Vec<T>, Phase)
+where
+    F: Future<Output = T>,
+{
+    let start = Instant::now();
+    let timed = stream::iter(items)
+        .map(|item| {
+            let future = request(item);
+            async move {
+                let start = Instant::now();
+                (future.await, start.elapsed())
+            }
+        })
+        .buffer_unordered(CLIENTS)
+        .collect::<Vec<_>>()
+        .await;
+    let total = start.elapsed();
+    let (answers, each) = timed.into_iter().unzip();
+    (answers, Phase { total, each })
+}
+
+/// How many signatures over a report ring verifies in a second.
+fn verifications(time: Duration) -> Result<f64> {
+    let random = SystemRandom::new();
+    let failed = |_| anyhow::anyhow!("ring made no key");
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &random).map_err(failed)?;
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8.as_ref(), &random)
+        .map_err(|error| anyhow::anyhow!("ring refused its own key: {error}"))?;
+    let report = [0x5a; 0x2a0];
+    let signature = key.sign(&random, &report).map_err(failed)?;
+    let public = UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key.public_key());
+    let start = Instant::now();
+    let mut done = 0u32;
+    while start.elapsed() < time {
+        public.verify(&report, signature.as_ref()).map_err(failed)?;
+        done += 1;
+    }
+    Ok(f64::from(done) / start.elapsed().as_secs_f64())
+}
