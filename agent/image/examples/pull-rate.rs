@@ -4,6 +4,8 @@
 //! temporary directory. Prints the rate over the unpacked bytes and the process' peak memory beyond what
 //! the registry holds.
 
+#![allow(clippy::unwrap_used, reason = "the tests' registry panics on failure")]
+
 #[path = "../tests/pull/registry.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod registry;

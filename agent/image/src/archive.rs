@@ -10,6 +10,9 @@ const MAX_EXTENSION: u64 = 1 << 20;
 /// PATH_MAX of Linux, with its NUL.
 const MAX_PATH: usize = 4095;
 
+/// A pax record: key and value, both bytes.
+pub(crate) type Record = (Vec<u8>, Vec<u8>);
+
 /// What a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -36,7 +39,7 @@ pub(crate) struct Member {
     /// Modification time: seconds and nanoseconds.
     pub(crate) mtime: (i64, u32),
     /// Extended attributes as pax records gave them.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Vec<Record>,
 }
 
 /// Visits each member in order with its data. The reader is left after the archive's end marker.
@@ -111,7 +114,7 @@ struct Extensions {
     gid: Option<u64>,
     size: Option<u64>,
     mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Vec<Record>,
 }
 
 impl Extensions {
@@ -208,7 +211,7 @@ fn id(id: u64) -> Result<u32, String> {
 }
 
 /// `LENGTH KEY=VALUE\n`, LENGTH counting the whole record. Values are bytes and may hold line breaks.
-fn records(mut data: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn records(mut data: &[u8]) -> Result<Vec<Record>, String> {
     let malformed = || "malformed pax header".to_owned();
     let mut found = Vec::new();
     while !data.is_empty() {

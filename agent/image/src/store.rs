@@ -102,14 +102,16 @@ impl ImageStore {
         ca_bundle: Option<PathBuf>,
         limits: Limits,
     ) -> Result<Self, ImageError> {
-        let (layers, stage) = (root.join("layers"), root.join("stage"));
+        let layers = root.join("layers");
+        let mut stage = root;
+        stage.push("stage");
         match fs::remove_dir_all(&stage) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(ImageError::store("clear the staging directory", e));
             }
             _ => {}
         }
-        for directory in [&root, &layers, &stage] {
+        for directory in [&layers, &stage] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)

@@ -84,7 +84,10 @@ pub(crate) fn set(context: Option<&SecurityContext>) -> Result<HashSet<Capabilit
             Some(capability) => drop(set.remove(&capability)),
             None if REFUSED.iter().any(|(refused, _)| refused == name) => {}
             None => {
-                return Err(OciError::refused(format!("{FIELD}.drop"), format!("{name} is not a capability")));
+                return Err(OciError::refused(
+                    format!("{FIELD}.drop"),
+                    format!("{name} is not a capability"),
+                ));
             }
         }
     }

@@ -361,7 +361,7 @@ fn working_directories_are_made_inside_the_root() {
     let case = made("/a/b", &|_| {}).unwrap();
     assert!(case.root.path().join("a/b").is_dir());
     let case = made("/link/b", &|root| {
-        symlink("/real", root.join("link")).and_then(|()| fs::create_dir(root.join("real"))).unwrap()
+        symlink("/real", root.join("link")).and_then(|()| fs::create_dir(root.join("real"))).unwrap();
     })
     .unwrap();
     assert!(case.root.path().join("real/b").is_dir());

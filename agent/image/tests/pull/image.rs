@@ -163,7 +163,7 @@ impl Store {
     }
 
     /// Pulls and expects a refusal that leaves nothing behind.
-    pub async fn refusal(&self, image: &ImageRef) -> ImageError {
+    pub(crate) async fn refusal(&self, image: &ImageRef) -> ImageError {
         let error = self.images.pull(image).await.expect_err("pulled what must be refused");
         let text = error.to_string();
         assert!(!text.contains('\n') && !text.ends_with('.'), "{text}");
@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// Waits until no half-made layer is left: a pull that failed may have others to stop.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         for _ in 0..1000 {
             if entries(&self.root.path().join("images/stage")) == 0 {
                 return;
