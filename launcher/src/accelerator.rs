@@ -62,7 +62,7 @@ impl std::str::FromStr for Choice {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The kernel can't be read.
-    #[error("cannot read kernel {path} to probe the accelerator: {source}")]
+    #[error("cannot read kernel {path} to probe the accelerator")]
     Kernel {
         /// The kernel.
         path: PathBuf,
@@ -70,7 +70,7 @@ pub enum ProbeError {
         source: std::io::Error,
     },
     /// The probe's files can't be written.
-    #[error("cannot write {path} to probe the accelerator: {source}")]
+    #[error("cannot write {path} to probe the accelerator")]
     Write {
         /// The file.
         path: PathBuf,

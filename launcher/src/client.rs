@@ -19,7 +19,7 @@ const LONGEST_ANSWER: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The connection could not be made.
-    #[error("cannot connect to the agent at {path} port {port}: {source}")]
+    #[error("cannot connect to the agent at {path} port {port}")]
     Connect {
         /// The guest's vsock socket.
         path: std::path::PathBuf,

@@ -72,7 +72,7 @@ pub enum BootError {
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     /// A file in the run directory.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -80,9 +80,7 @@ pub enum BootError {
         source: std::io::Error,
     },
     /// The relay's socket is not there.
-    #[error(
-        "the relay's socket {path} is not there ({source}); start 'sealpod-relay --listen unix:{path} …'"
-    )]
+    #[error("the relay's socket {path} is not there; start 'sealpod-relay --listen unix:{path} …'")]
     Relay {
         /// The socket.
         path: PathBuf,
@@ -110,8 +108,8 @@ pub enum BootError {
     },
     /// The agent did not answer in time.
     #[error(
-        "the agent did not answer within {} s (accelerator {accelerator}; last error: {last}){}",
-        .patience.as_secs(), shown(.qemu, .console)
+        "the agent did not answer within {} s (accelerator {accelerator}; last error: {}){}",
+        .patience.as_secs(), chain(.last), shown(.qemu, .console)
     )]
     Silent {
         /// How long was waited.
@@ -125,6 +123,16 @@ pub enum BootError {
         /// The console's last lines.
         console: String,
     },
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += &format!(": {cause}");
+        next = cause.source();
+    }
+    text
 }
 
 fn shown(qemu: &str, console: &str) -> String {

@@ -16,7 +16,7 @@ const LARGEST: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// It could not be read.
-    #[error("cannot read guest manifest {path}: {source}")]
+    #[error("cannot read guest manifest {path}")]
     Read {
         /// The manifest.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum ManifestError {
         detail: String,
     },
     /// A file that it names is not there.
-    #[error("guest manifest names {what} {path}, which is not a readable file: {source}")]
+    #[error("guest manifest names {what} {path}, which is not a readable file")]
     Missing {
         /// `firmware`, `kernel`, …
         what: &'static str,
@@ -130,9 +130,9 @@ impl GuestManifest {
         if text.len() as u64 > LARGEST {
             return Err(ManifestError::TooLarge { path: path.to_owned() });
         }
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let directory = std::path::absolute(directory).map_err(unreadable)?;
-        GuestManifest::parse(&text, &directory)
+        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let directory = absolute.parent().unwrap_or(Path::new("/"));
+        GuestManifest::parse(&text, directory)
             .map_err(|detail| ManifestError::Invalid { path: path.to_owned(), detail })
     }
 
@@ -233,6 +233,15 @@ mod tests {
         assert_eq!(emulator, Path::new("/srv/guest/bin/sealpod-emulator"));
         assert_eq!(state, Path::new("/srv/guest/emulator"));
         assert_eq!(policy, DEFAULT_SNP_POLICY);
+    }
+
+    #[test]
+    fn a_bare_file_name_is_in_the_working_directory() {
+        let error = GuestManifest::load(Path::new("no-such-guest.toml")).unwrap_err().to_string();
+        assert!(error.contains("cannot read guest manifest no-such-guest.toml"), "{error}");
+        // The crate's own manifest is TOML beside the tests' working directory: read, and not a guest.
+        let error = GuestManifest::load(Path::new("Cargo.toml")).unwrap_err().to_string();
+        assert!(error.contains("guest manifest Cargo.toml: "), "{error}");
     }
 
     #[test]

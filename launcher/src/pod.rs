@@ -166,14 +166,14 @@ impl Default for Patience {
 pub enum PodError {
     /// A request about the sandbox failed.
     #[error("sandbox: {0}")]
-    Sandbox(#[source] AgentError),
+    Sandbox(AgentError),
     /// A request about a container failed.
-    #[error("container {container}: {source}")]
+    #[error("container {container}: {error}")]
     Container {
         /// Its name.
         container: String,
         /// What failed.
-        source: AgentError,
+        error: AgentError,
     },
     /// An init container failed, so the others are not started.
     #[error("init container {} ended with exit code {}", .0.container, .0.exit_code)]
@@ -196,7 +196,7 @@ impl PodError {
     #[must_use]
     pub fn refusal(&self) -> Option<&protocols::refusal::Refusal> {
         match self {
-            PodError::Sandbox(source) | PodError::Container { source, .. } => source.refusal(),
+            PodError::Sandbox(error) | PodError::Container { error, .. } => error.refusal(),
             _ => None,
         }
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The program could not be started.
-    #[error("cannot start {program}: {source}{}", hint(.source))]
+    #[error("cannot start {program}{}", hint(.source))]
     Spawn {
         /// The program as it was to be run.
         program: String,
@@ -27,7 +27,7 @@ pub enum ProcessError {
         source: std::io::Error,
     },
     /// The thread that watches the child could not be started.
-    #[error("cannot start the thread that watches {program}: {source}")]
+    #[error("cannot start the thread that watches {program}")]
     Watch {
         /// The program that was to be watched.
         program: String,

@@ -17,7 +17,7 @@ const LONGEST: usize = 107 - "/vm.sock_4294967295".len();
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// It could not be made.
-    #[error("cannot make a run directory in {base}: {source}")]
+    #[error("cannot make a run directory in {base}")]
     Create {
         /// Where it was to be.
         base: PathBuf,

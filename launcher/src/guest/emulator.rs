@@ -23,7 +23,7 @@ pub enum EmulatorError {
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// A file for it.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}")]
     Write {
         /// The file.
         path: PathBuf,

@@ -73,7 +73,7 @@ impl RunningContainer {
     /// # Errors
     /// [`PodError::Container`] when the agent doesn't tell how it ended.
     pub async fn wait(self) -> Result<Outcome, PodError> {
-        let failed = |source| PodError::Container { container: self.name.clone(), source };
+        let failed = |error| PodError::Container { container: self.name.clone(), error };
         let lost = |error: tokio::task::JoinError| AgentError::Lost {
             rpc: "wait_process",
             detail: error.to_string(),
@@ -193,7 +193,7 @@ impl PodRun {
     /// # Errors
     /// [`PodError::Container`] with the agent's refusal.
     pub async fn start_container(&mut self, container: &Container) -> Result<RunningContainer, PodError> {
-        let failed = |source| PodError::Container { container: container.name.clone(), source };
+        let failed = |error| PodError::Container { container: container.name.clone(), error };
         let mut container = container.clone();
         container.env.extend(self.knobs.extra_env.iter().cloned());
         if let Some(args) = &self.knobs.args {
@@ -225,7 +225,7 @@ impl PodRun {
     }
 
     async fn create(&self, id: &str, container: &Container) -> Result<(), PodError> {
-        let failed = |source| PodError::Container { container: container.name.clone(), source };
+        let failed = |error| PodError::Container { container: container.name.clone(), error };
         let mounts = self.place_files(id, container).await?;
         let spec = spec::container(&self.pod, &self.sandbox_id, id, container, mounts);
         // What the runtime asks for when the guest is to pull the image itself.
@@ -244,7 +244,7 @@ impl PodRun {
 
     /// Copies what the container mounts, and returns the mounts of it.
     async fn place_files(&self, id: &str, container: &Container) -> Result<Vec<Mount>, PodError> {
-        let failed = |source| PodError::Container { container: container.name.clone(), source };
+        let failed = |error| PodError::Container { container: container.name.clone(), error };
         let copier = Copier { client: &self.client, timeout: self.patience.request };
         let mut mounts = vec![spec::mount("/dev/shm", spec::SHM, "bind", &["rbind"])];
         let place = |path: &str| -> Result<String, PodError> {
@@ -333,7 +333,7 @@ impl PodRun {
     /// # Errors
     /// [`PodError::Container`] with the agent's refusal.
     pub async fn exec(&self, container: &str, command: &[String]) -> Result<RunningContainer, PodError> {
-        let failed = |source| PodError::Container { container: container.to_owned(), source };
+        let failed = |error| PodError::Container { container: container.to_owned(), error };
         let id = self.id_of(container)?;
         let exec_id = new_id()?;
         let known = self.pod.containers.iter().chain(&self.pod.init_containers);
@@ -366,7 +366,7 @@ impl PodRun {
         let id = self.id_of(container)?;
         self.signal_id(&id, signal)
             .await
-            .map_err(|source| PodError::Container { container: container.to_owned(), source })
+            .map_err(|error| PodError::Container { container: container.to_owned(), error })
     }
 
     async fn signal_id(&self, id: &str, signal: u32) -> Result<(), AgentError> {
@@ -392,7 +392,7 @@ impl PodRun {
         let request =
             RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
         rpc!(self.client, remove_container, &request, self.patience.request)
-            .map_err(|source| PodError::Container { container: container.to_owned(), source })?;
+            .map_err(|error| PodError::Container { container: container.to_owned(), error })?;
         self.created.remove(container);
         Ok(())
     }
@@ -494,14 +494,14 @@ impl PodRun {
             ..Default::default()
         };
         rpc!(self.client, close_stdin, &request, self.patience.request)
-            .map_err(|source| PodError::Container { container: running.name.clone(), source })?;
+            .map_err(|error| PodError::Container { container: running.name.clone(), error })?;
         Ok(())
     }
 }
 
 /// Errors after which the kubelet's next try may succeed: the agent goes on pulling while nobody waits.
 fn retryable(error: &PodError) -> bool {
-    let PodError::Container { source, .. } = error else { return false };
+    let PodError::Container { error: source, .. } = error else { return false };
     let pulling = source.refusal().is_some_and(|refusal| refusal.code == Code::ImagePull);
     pulling || matches!(source.code(), Some(ttrpc::Code::UNAVAILABLE | ttrpc::Code::DEADLINE_EXCEEDED))
 }

@@ -26,7 +26,7 @@ const GUEST_CID: u64 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum VsockError {
     /// The socket for host programs could not be bound.
-    #[error("cannot listen on {path} for connections to the guest: {source}")]
+    #[error("cannot listen on {path} for connections to the guest")]
     Bind {
         /// The socket.
         path: PathBuf,
