@@ -77,6 +77,7 @@ impl Anchors {
         if !root.marked_emulated() {
             return Err(AnchorError::NotMarked(root.common_name()));
         }
+        root.check_authority().map_err(not)?;
         root.check_issued_by(&root).map_err(not)?;
         self.emulated.push(root);
         Ok(self)

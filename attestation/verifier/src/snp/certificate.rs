@@ -10,6 +10,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{self, Decode, Encode, Reader, SliceReader};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use x509_cert::name::Name;
+use x509_cert::time::Time;
 
 use super::anchors::EMULATED_OID;
 
@@ -53,7 +54,7 @@ pub(crate) enum CertificateError {
     Critical(ObjectIdentifier),
     #[error("has no P-384 key")]
     NotP384,
-    #[error("has no RSA key")]
+    #[error("stands under one that has no RSA key")]
     NotRsa,
     #[error("may not sign certificates")]
     NotAuthority,
@@ -63,10 +64,10 @@ pub(crate) enum CertificateError {
     Signature,
     #[error("names another issuer than the certificate above it")]
     Issuer,
-    #[error("is not valid before {0} s after 1970")]
-    NotYet(u64),
-    #[error("has expired {0} s after 1970")]
-    Expired(u64),
+    #[error("is not valid before {0}")]
+    NotYet(Time),
+    #[error("has expired on {0}")]
+    Expired(Time),
     #[error("can't be checked against a time before 1970")]
     Clock,
 }
@@ -198,20 +199,20 @@ impl Certificate {
         let validity = self.parsed.tbs_certificate().validity();
         let (from, to) = (validity.not_before.to_unix_duration(), validity.not_after.to_unix_duration());
         if now < from {
-            return Err(CertificateError::NotYet(from.as_secs()));
+            return Err(CertificateError::NotYet(validity.not_before));
         }
         if now > to {
-            return Err(CertificateError::Expired(to.as_secs()));
+            return Err(CertificateError::Expired(validity.not_after));
         }
         Ok(())
     }
 
-    /// Is it signed by the key of that authority, which it names as its issuer?
+    /// Is it signed by the key of that certificate, which it names as its issuer? Whether that one may
+    /// sign is [`Certificate::check_authority`].
     pub(crate) fn check_issued_by(&self, authority: &Self) -> Result<(), CertificateError> {
         if self.parsed.tbs_certificate().issuer() != authority.subject() {
             return Err(CertificateError::Issuer);
         }
-        authority.check_authority()?;
         let key = authority.parsed.tbs_certificate().subject_public_key_info();
         if key.algorithm.oid != RSA_ENCRYPTION {
             return Err(CertificateError::NotRsa);

@@ -11,6 +11,7 @@ use super::{refused, refused_in};
 use crate::snp::{AnchorError, Anchors, EMULATED_OID};
 use crate::{Check, Trust};
 
+type Break<'a> = &'a dyn Fn(&mut Cert);
 type Pick = fn(&mut World) -> &mut Cert;
 const EACH: [(&str, Pick); 3] =
     [("ARK", |world| &mut world.ark), ("ASK", |world| &mut world.ask), ("VCEK", |world| &mut world.vek)];
@@ -48,7 +49,7 @@ fn other_issuers_are_refused() {
     refused(Check::CertificateChain, "ASK's issuer", |world| world.ask.issuer = name("ARK-Genoa"));
     refused(Check::CertificateChain, "VCEK's issuer", |world| world.vek.issuer = name("SEV-Genoa"));
     refused(Check::CertificateChain, "VCEK's issuer is the root", |world| {
-        world.vek.issuer = name("ARK-Milan")
+        world.vek.issuer = name("ARK-Milan");
     });
     refused(Check::CertificateChain, "ASK's name", |world| {
         world.ask.subject = name("SEV-Genoa");
@@ -108,7 +109,7 @@ fn missing_and_repeated_certificates_are_refused() {
 fn only_authorities_sign_certificates() {
     let not_ca = vec![0x30, 0];
     for (which, pick) in &EACH[..2] {
-        let broken: [(&str, &dyn Fn(&mut Cert)); 4] = [
+        let broken: [(&str, Break<'_>); 4] = [
             ("no basic constraints", &|cert| cert.remove(OID_BASIC_CONSTRAINTS)),
             ("no authority", &|cert| cert.set(OID_BASIC_CONSTRAINTS, true, not_ca.clone())),
             ("no key usage", &|cert| cert.remove(OID_KEY_USAGE)),
@@ -271,7 +272,7 @@ fn emulated_roots_must_be_marked_and_self_signed() {
     let anchors = Anchors::amd().with_emulated(&good.issue()).unwrap();
     assert_eq!(anchors.emulated().count(), 1);
     assert_eq!(Anchors::amd().emulated().count(), 0);
-    let broken: [(&str, bool, &dyn Fn(&mut Cert)); 6] = [
+    let broken: [(&str, bool, Break<'_>); 6] = [
         ("no OID", true, &|cert| cert.remove(&emulated_oid())),
         ("OID not critical", true, &|cert| cert.set(&emulated_oid(), false, vec![5, 0])),
         ("plain name", true, &|cert| {

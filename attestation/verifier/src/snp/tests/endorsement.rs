@@ -89,7 +89,7 @@ fn the_chip_must_be_the_reports() {
         });
     }
     refused_in(turin(), Check::Collateral, "bytes after Turin's chip id", |world| {
-        world.report.chip_id[8] = 1
+        world.report.chip_id[8] = 1;
     });
     refused_in(turin(), Check::CertificateChain, "Milan's length", |world| {
         world.vek.set(OID_HARDWARE_ID, false, vec![0xc1; 64]);

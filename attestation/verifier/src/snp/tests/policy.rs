@@ -18,7 +18,7 @@ fn emulated_evidence_matches_emulated_policies_only() {
         world.reference.tee = vec![TeeKind::Snp];
     });
     refused(Check::TeeKind, "policy for tests only", |world| {
-        world.reference.tee = vec![TeeKind::SnpEmulated]
+        world.reference.tee = vec![TeeKind::SnpEmulated];
     });
     refused(Check::TeeKind, "no kind", |world| world.reference.tee.clear());
     for name in ["snp", "snp-emulated"] {
