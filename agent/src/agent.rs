@@ -124,6 +124,11 @@ impl Agent {
         }))
     }
 
+    /// The container of that id, the pause container aside.
+    pub fn instance(&self, id: &str) -> Result<Arc<crate::container::Instance>> {
+        self.containers.instance(id)
+    }
+
     /// The pod's address, for `/etc/hosts`.
     pub(crate) fn set_address(&self, address: IpAddr) {
         self.address.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(address);

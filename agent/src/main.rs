@@ -60,7 +60,7 @@ async fn run(log: Logger) -> anyhow::Result<()> {
     let attested = tokio::task::spawn_blocking(Attested::boot).await.context("reading the initdata")?;
     match attested.failure() {
         Some(refusal) => {
-            info!(log, # "host", "this VM will open no sealed spec"; "reason" => refusal.to_string())
+            info!(log, # "host", "this VM will open no sealed spec"; "reason" => refusal.to_string());
         }
         None => info!(log, # "host", "initdata matches the launch"),
     }

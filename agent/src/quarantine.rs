@@ -85,7 +85,7 @@ impl Quarantine {
             SFlag::S_IFDIR => self.directory(&mut books, &path),
             SFlag::S_IFLNK => self.link(&mut books, &path, request.data),
             // A client that sends permissions alone means a file.
-            kind if kind == SFlag::S_IFREG || kind.is_empty() => self.part(&mut books, path, request),
+            kind if kind == SFlag::S_IFREG || kind.is_empty() => self.part(&mut books, &path, request),
             _ => Err(denied(format!("'{}' is neither file, directory nor link", request.path))),
         }
     }
@@ -132,25 +132,25 @@ impl Quarantine {
         Ok(())
     }
 
-    fn part(&self, books: &mut Books, path: PathBuf, request: &Copy<'_>) -> Result<(), Refusal> {
+    fn part(&self, books: &mut Books, path: &Path, request: &Copy<'_>) -> Result<(), Refusal> {
         let (Ok(size), Ok(offset)) = (u64::try_from(request.size), u64::try_from(request.offset)) else {
             return Err(denied("size and offset must not be negative"));
         };
         if size > MAX_FILE {
-            return Err(limit(format!("a file of {size} bytes; at most {MAX_FILE} are taken")));
+            return Err(limit(&format!("a file of {size} bytes; at most {MAX_FILE} are taken")));
         }
         let end = offset.saturating_add(request.data.len() as u64);
         if end > size {
             return Err(denied("data beyond the file's size"));
         }
         if offset == 0 {
-            if let Some(old) = books.partial.remove(&path) {
+            if let Some(old) = books.partial.remove(path) {
                 self.drop_partial(books, &old);
             }
             let new = self.stage(books, size)?;
-            books.partial.insert(path.clone(), new);
+            books.partial.insert(path.to_owned(), new);
         }
-        let Some(partial) = books.partial.get_mut(&path) else {
+        let Some(partial) = books.partial.get_mut(path) else {
             return Err(denied("a file begins at offset 0"));
         };
         if partial.written != offset || partial.size != size {
@@ -161,10 +161,10 @@ impl Quarantine {
         if end < size {
             return Ok(());
         }
-        let Some(whole) = books.partial.remove(&path) else {
+        let Some(whole) = books.partial.remove(path) else {
             return Ok(());
         };
-        let published = self.publish(books, &path, &whole.staged, whole.size);
+        let published = self.publish(books, path, &whole.staged);
         if published.is_err() {
             self.drop_partial(books, &whole);
         }
@@ -173,10 +173,10 @@ impl Quarantine {
 
     fn stage(&self, books: &mut Books, size: u64) -> Result<Partial, Refusal> {
         if books.partial.len() >= MAX_PARTIAL {
-            return Err(limit(format!("more than {MAX_PARTIAL} unfinished files")));
+            return Err(limit(&format!("more than {MAX_PARTIAL} unfinished files")));
         }
         if books.bytes + size > MAX_BYTES {
-            return Err(limit(format!("more than {MAX_BYTES} bytes")));
+            return Err(limit(&format!("more than {MAX_BYTES} bytes")));
         }
         reserve(books)?;
         let staged = books.next.to_string();
@@ -194,7 +194,7 @@ impl Quarantine {
     }
 
     /// Moves a staged entry to its place; what it replaces leaves the books.
-    fn publish(&self, books: &mut Books, path: &Path, staged: &str, _size: u64) -> Result<(), Refusal> {
+    fn publish(&self, books: &mut Books, path: &Path, staged: &str) -> Result<(), Refusal> {
         let (parent, name) = self.parent(books, path)?;
         let stage = self.open(Path::new(STAGE))?;
         let old = fstatat(&parent, name.as_path(), AtFlags::AT_SYMLINK_NOFOLLOW).ok();
@@ -230,7 +230,7 @@ impl Quarantine {
             .and_then(|stage| {
                 symlinkat(target, &stage, staged.as_str()).map_err(|e| failed("making a link", &e))
             })
-            .and_then(|()| self.publish(books, path, &staged, 0));
+            .and_then(|()| self.publish(books, path, &staged));
         if made.is_err() {
             books.entries -= 1;
             let _ = fs::remove_file(self.root.join(STAGE).join(&staged));
@@ -289,7 +289,7 @@ fn make_directory(books: &mut Books, parent: &OwnedFd, name: &Path) -> Result<()
 
 fn reserve(books: &mut Books) -> Result<(), Refusal> {
     if books.entries >= MAX_ENTRIES {
-        return Err(limit(format!("more than {MAX_ENTRIES} entries")));
+        return Err(limit(&format!("more than {MAX_ENTRIES} entries")));
     }
     books.entries += 1;
     Ok(())
@@ -332,7 +332,7 @@ fn denied(detail: impl Into<String>) -> Refusal {
     Refusal::new(Code::CopyDenied, format!("CopyFile: {}", detail.into()))
 }
 
-fn limit(detail: String) -> Refusal {
+fn limit(detail: &str) -> Refusal {
     Refusal::new(Code::CopyLimit, format!("CopyFile: {detail}"))
 }
 

@@ -195,18 +195,6 @@ impl Instance {
         }
     }
 
-    /// Forgets a process that has ended and whose end the host knows.
-    pub fn forget_exec(&self, exec: &str) {
-        self.inner().execs.retain(|_, (id, process)| {
-            id != exec || process.as_ref().is_none_or(|process| process.watched.code().is_none())
-        });
-    }
-
-    /// Every process that was started by exec.
-    pub fn execs(&self) -> Vec<Arc<Process>> {
-        self.inner().execs.values().filter_map(|(_, process)| process.clone()).collect()
-    }
-
     /// Takes the root file system away, to be unmounted.
     pub fn take_root(&self) -> Option<Root> {
         self.inner().root.take()

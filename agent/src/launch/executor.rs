@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use libcontainer::capabilities;
 use libcontainer::oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp, Spec};
 use libcontainer::seccomp;
 use libcontainer::syscall::syscall::create_syscall;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execve};
 
@@ -25,6 +26,14 @@ pub(super) const CONFINEMENT: &str = "sealpod:confinement";
 pub(super) struct Command {
     /// For a process in a running container: the filter to install and the capabilities to end with.
     pub(super) confine: Option<Confine>,
+    /// HOME, as libcontainer looked it up in the container's passwd.
+    home: OnceLock<String>,
+}
+
+impl Command {
+    pub(super) fn new(confine: Option<Confine>) -> Self {
+        Self { confine, home: OnceLock::new() }
+    }
 }
 
 /// What libcontainer leaves out for a process that joins a container.
@@ -37,7 +46,7 @@ pub(super) struct Confine {
 impl Executor for Command {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let (program, arguments) = command(spec).map_err(|e| ExecutorError::Other(e.to_string()))?;
-        let environment = environment(spec);
+        let environment = environment(spec, self.home.get().map_or("/", String::as_str));
         if let Some(confine) = &self.confine {
             confine.apply()?;
         }
@@ -57,6 +66,14 @@ impl Executor for Command {
 
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         command(spec).map(|_| ())
+    }
+
+    /// Nothing is put into this process' own environment: an image's odd names would end it.
+    fn setup_envs(&self, mut variables: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        if let Some(home) = variables.remove("HOME") {
+            let _ = self.home.set(home);
+        }
+        Ok(())
     }
 }
 
@@ -110,7 +127,7 @@ fn runnable(path: &Path) -> Option<bool> {
 }
 
 /// The specification's environment in its order; a later value of a name wins, as execve's readers expect.
-fn environment(spec: &Spec) -> Vec<String> {
+fn environment(spec: &Spec, home: &str) -> Vec<String> {
     let given = spec.process().as_ref().and_then(|p| p.env().clone()).unwrap_or_default();
     let last: HashMap<&str, usize> = given.iter().enumerate().map(|(at, v)| (name_of(v), at)).collect();
     let mut result: Vec<String> = given
@@ -120,8 +137,7 @@ fn environment(spec: &Spec) -> Vec<String> {
         .map(|(_, v)| v.clone())
         .collect();
     if !last.contains_key("HOME") {
-        // libcontainer has looked it up in the container's passwd and put it into its own environment.
-        result.push(format!("HOME={}", std::env::var("HOME").unwrap_or_else(|_| "/".to_owned())));
+        result.push(format!("HOME={home}"));
     }
     result
 }
@@ -168,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_environment_keeps_its_order_and_the_last_value_wins() {
-        let list = environment(&spec(&["x"], &["B=1", "A=2", "B=3", "HOME=/h"]));
+        let list = environment(&spec(&["x"], &["B=1", "A=2", "B=3", "HOME=/h"]), "/root");
         assert_eq!(list, ["A=2", "B=3", "HOME=/h"]);
+        assert_eq!(environment(&spec(&["x"], &["A=2"]), "/root"), ["A=2", "HOME=/root"]);
     }
 }

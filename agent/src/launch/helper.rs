@@ -74,7 +74,7 @@ fn builder(state: &Path, id: &str, executor: Command) -> Result<ContainerBuilder
 }
 
 fn create(state: &Path, id: &str, bundle: &Path) -> Result<Option<i32>, Failure> {
-    let container = builder(state, id, Command { confine: None })?
+    let container = builder(state, id, Command::new(None))?
         .as_init(bundle)
         .with_systemd(false)
         .build()
@@ -88,7 +88,7 @@ fn exec(state: &Path, id: &str, bundle: &Path, process: &Path) -> Result<Option<
     let path = process.to_owned();
     let capabilities = raise(&path)?;
     let confine = Confine { seccomp, capabilities };
-    let pid = builder(state, id, Command { confine: Some(confine) })?
+    let pid = builder(state, id, Command::new(Some(confine)))?
         .as_tenant()
         .with_detach(true)
         .with_process(Some(path))

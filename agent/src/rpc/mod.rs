@@ -83,7 +83,7 @@ macro_rules! calls {
                     let _permit = self.enter($rpc)?;
                     $work(&self.agent, context, request).await
                 };
-                call().await.map_err(status::from)
+                call().await.map_err(|error| status::from(&error))
             })*
         }
     };

@@ -17,8 +17,8 @@ pub(super) async fn update_interface(
     _: &TtrpcContext,
     request: wire::UpdateInterfaceRequest,
 ) -> Result<types::Interface> {
-    let wanted = InterfaceRequest::parse(&request.interface).map_err(translate)?;
-    network(agent)?.update_interface(&wanted).await.map_err(translate)?;
+    let wanted = InterfaceRequest::parse(&request.interface).map_err(|e| translate(&e))?;
+    network(agent)?.update_interface(&wanted).await.map_err(|e| translate(&e))?;
     if let Some(address) = wanted.addresses.first() {
         agent.set_address(address.ip);
     }
@@ -31,7 +31,7 @@ pub(super) async fn list_interfaces(
     _: wire::ListInterfacesRequest,
 ) -> Result<wire::Interfaces> {
     let mut response = wire::Interfaces::new();
-    let found = network(agent)?.interfaces().await.map_err(translate)?;
+    let found = network(agent)?.interfaces().await.map_err(|e| translate(&e))?;
     response.Interfaces = found.iter().map(InterfaceRequest::to_wire).collect();
     Ok(response)
 }
@@ -41,9 +41,9 @@ pub(super) async fn update_routes(
     _: &TtrpcContext,
     request: wire::UpdateRoutesRequest,
 ) -> Result<wire::Routes> {
-    let wanted = RouteRequest::parse_all(&request.routes).map_err(translate)?;
+    let wanted = RouteRequest::parse_all(&request.routes).map_err(|e| translate(&e))?;
     let network = network(agent)?;
-    network.update_routes(&wanted).await.map_err(translate)?;
+    network.update_routes(&wanted).await.map_err(|e| translate(&e))?;
     routes(network).await
 }
 
@@ -60,14 +60,15 @@ pub(super) async fn add_neighbours(
     _: &TtrpcContext,
     request: wire::AddARPNeighborsRequest,
 ) -> Result<Empty> {
-    let wanted = NeighbourRequest::parse_all(&request.neighbors).map_err(translate)?;
-    network(agent)?.add_neighbours(&wanted).await.map_err(translate)?;
+    let wanted = NeighbourRequest::parse_all(&request.neighbors).map_err(|e| translate(&e))?;
+    network(agent)?.add_neighbours(&wanted).await.map_err(|e| translate(&e))?;
     Ok(Empty::new())
 }
 
 async fn routes(network: &Network) -> Result<wire::Routes> {
     let mut response = wire::Routes::new();
-    response.Routes = network.routes().await.map_err(translate)?.iter().map(RouteRequest::to_wire).collect();
+    response.Routes =
+        network.routes().await.map_err(|e| translate(&e))?.iter().map(RouteRequest::to_wire).collect();
     Ok(response)
 }
 
@@ -75,7 +76,7 @@ fn network(agent: &Agent) -> Result<&Network> {
     agent.network.as_ref().ok_or_else(|| Error::Internal("the guest's kernel has no network".into()))
 }
 
-fn translate(error: NetworkError) -> Error {
+fn translate(error: &NetworkError) -> Error {
     match error {
         NetworkError::Loopback(_) => Error::refused(Code::NetworkDenied, error.to_string()),
         NetworkError::Malformed(_) => Error::InvalidArgument(error.to_string()),

@@ -10,8 +10,8 @@ use crate::agent::Agent;
 use crate::error::{Error, Result};
 
 /// The status for an error. Messages are safe for the host by construction.
-pub(super) fn from(error: Error) -> ttrpc::Error {
-    let code = match &error {
+pub(super) fn from(error: &Error) -> ttrpc::Error {
+    let code = match error {
         Error::Refused(refusal) => match refusal.code {
             // Failures on the way, not denials.
             Refused::SandboxState
@@ -56,7 +56,7 @@ mod tests {
             (Error::Unavailable("x".into()), Code::UNAVAILABLE),
             (Error::Unimplemented, Code::UNIMPLEMENTED),
         ] {
-            let ttrpc::Error::RpcStatus(status) = from(error) else { panic!("not a status") };
+            let ttrpc::Error::RpcStatus(status) = from(&error) else { panic!("not a status") };
             assert_eq!(status.code(), code);
         }
     }
