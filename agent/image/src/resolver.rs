@@ -72,6 +72,39 @@ mod tests {
         assert_eq!(resolver.resolve("::1", 1).await.unwrap(), ["[::1]:1".parse().unwrap()]);
     }
 
+    /// Answers one name server's questions: A is 127.0.0.9, anything else is empty.
+    fn serve(socket: &std::net::UdpSocket) {
+        let mut packet = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            let question_end = 12 + packet[12..length].iter().position(|b| *b == 0).unwrap() + 5;
+            let is_a = packet[question_end - 4..question_end - 2] == [0, 1];
+            let mut answer = packet[..question_end].to_vec();
+            // Response, recursion available; one question, one or no answer.
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+            if is_a {
+                answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 9]);
+            }
+            socket.send_to(&answer, from).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_asked_of_the_configured_server() {
+        let Ok(socket) = std::net::UdpSocket::bind("127.53.53.53:53") else {
+            println!("skipped: needs root to listen on port 53");
+            return;
+        };
+        std::thread::spawn(move || serve(&socket));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("resolv.conf");
+        let resolver = Resolver::from_file(&file);
+        resolver.resolve("registry.example", 443).await.unwrap_err();
+        // Written later, as the agent does.
+        std::fs::write(&file, "nameserver 127.53.53.53\noptions ndots:1\n").unwrap();
+        let want: SocketAddr = "127.0.0.9:443".parse().unwrap();
+        assert_eq!(resolver.resolve("registry.example", 443).await.unwrap(), [want]);
+    }
+
     #[tokio::test]
     async fn a_name_without_name_servers_names_the_file() {
         let resolver = Resolver::from_file(Path::new("/nonexistent/resolv.conf"));

@@ -162,7 +162,7 @@ impl Unpacker {
         self.clear(parent, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| format!("file: {e}"))?;
+            .map_err(|e| no_room("file", &e.into()))?;
         let mut file = File::from(file);
         let mut left = size;
         while left > 0 {
@@ -171,7 +171,7 @@ impl Unpacker {
             if got == 0 {
                 return Err(format!("tar stream: ended {left} bytes early"));
             }
-            file.write_all(&self.buffer[..got]).map_err(|e| format!("write: {e}"))?;
+            file.write_all(&self.buffer[..got]).map_err(|e| no_room("write", &e))?;
             left -= got as u64;
         }
         set_open_metadata(&file, member)?;
@@ -248,6 +248,18 @@ impl Unpacker {
                 rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(|e| format!("replace: {e}"))
             }
         }
+    }
+}
+
+/// The failure that people meet and can mend.
+fn no_room(operation: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => {
+            format!(
+                "{operation}: the guest has no room left for images; give it more memory or use a smaller image"
+            )
+        }
+        _ => format!("{operation}: {error}"),
     }
 }
 

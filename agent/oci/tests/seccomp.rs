@@ -82,5 +82,9 @@ fn the_kernel_enforces_each_profile() {
         let output = output.unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{profile}: {}\n{text}", output.status);
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+            "{profile}: the child ran no test"
+        );
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Request {
 #[derive(Default)]
 struct State {
     /// The answers of a path in turn; the last one stays.
-    answers: HashMap<String, Vec<Answer>>,
+    answers: HashMap<String, Vec<Arc<Answer>>>,
     log: Vec<Request>,
     /// Requests for paths that contain this wait.
     held: Option<String>,
@@ -112,7 +112,12 @@ impl Registry {
 
     /// The answers of a path in turn; the last one stays.
     pub(crate) fn answer(&self, path: &str, answers: &[Answer]) {
-        self.state.0.lock().unwrap().answers.insert(path.into(), answers.to_vec());
+        self.state
+            .0
+            .lock()
+            .unwrap()
+            .answers
+            .insert(path.into(), answers.iter().cloned().map(Arc::new).collect());
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
@@ -172,14 +177,14 @@ fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
         }
     }
     let mut stream = reader.into_inner();
-    match next_answer(&path, authorization, shared) {
+    match &*next_answer(&path, authorization, shared) {
         Answer::Body(body) => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
-            stream.write_all(&body)?;
+            stream.write_all(body)?;
         }
         Answer::Cut(body, length) => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
-            stream.write_all(&body[..length])?;
+            stream.write_all(&body[..*length])?;
         }
         Answer::Endless => {
             write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
@@ -200,7 +205,7 @@ fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
     stream.flush()
 }
 
-fn next_answer(path: &str, authorization: Option<String>, shared: &Shared) -> Answer {
+fn next_answer(path: &str, authorization: Option<String>, shared: &Shared) -> Arc<Answer> {
     let mut state = shared.0.lock().unwrap();
     state.log.push(Request { path: path.to_owned(), authorization });
     while state.held.as_deref().is_some_and(|part| path.contains(part)) {
@@ -208,7 +213,7 @@ fn next_answer(path: &str, authorization: Option<String>, shared: &Shared) -> An
     }
     let key = path.split('?').next().unwrap_or_default();
     match state.answers.get_mut(key) {
-        None => Answer::Status(404, Vec::new()),
+        None => Arc::new(Answer::Status(404, Vec::new())),
         Some(answers) if answers.len() > 1 => answers.remove(0),
         Some(answers) => answers[0].clone(),
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use agent_image::Rootfs;
+use agent_image::{ImageStore, Rootfs};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::image::{GZIP, Image, Layer, Store, tar_of};
@@ -14,8 +14,12 @@ struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     fn new() -> Option<Self> {
+        Self::with_options(None)
+    }
+
+    fn with_options(options: Option<&std::ffi::CStr>) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        match rustix::mount::mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), None) {
+        match rustix::mount::mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), options) {
             Ok(()) => Some(Self(directory)),
             Err(e) => {
                 println!("skipped: can't mount here: {e}");
@@ -95,4 +99,22 @@ fn an_image_without_layers_is_an_empty_root() {
     let (_store, image) = pulled(Vec::new());
     let rootfs = Rootfs::mount(&image, &scratch.path()).unwrap();
     assert_eq!(std::fs::read_dir(rootfs.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_full_guest_says_so_and_keeps_nothing() {
+    for options in [c"size=64k", c"nr_inodes=8"] {
+        let Some(scratch) = Scratch::with_options(Some(options)) else { return };
+        let files: Vec<String> = (0..16).map(|n| format!("f{n}")).collect();
+        let files: Vec<(&str, &[u8])> = files.iter().map(|name| (name.as_str(), &[7u8; 8192][..])).collect();
+        run(async {
+            let registry = Registry::start();
+            let reference = Image::new(vec![Layer::new(GZIP, tar_of(&files))]).serve(&registry);
+            let store = ImageStore::new(scratch.path(), vec![registry.source()], None).unwrap();
+            let error = store.pull(&reference).await.unwrap_err();
+            assert!(error.to_string().contains("give it more memory"), "{error}");
+        });
+        assert_eq!(std::fs::read_dir(scratch.path().join("layers")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(scratch.path().join("stage")).unwrap().count(), 0);
+    }
 }
