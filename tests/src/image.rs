@@ -11,31 +11,33 @@ use sha2::{Digest, Sha256};
 
 /// Debian's and Ubuntu's `busybox-static`.
 const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 24] = [
+const APPLETS: &[&str] = &[
     "sh",
     "cat",
+    "cut",
+    "date",
+    "dd",
     "echo",
     "env",
-    "id",
-    "ls",
-    "mount",
-    "true",
     "false",
+    "grep",
+    "head",
+    "hostname",
+    "id",
+    "kill",
+    "ls",
+    "mkdir",
+    "mount",
+    "ps",
+    "seq",
+    "sha256sum",
     "sleep",
+    "sort",
     "stat",
     "test",
     "touch",
+    "true",
     "wc",
-    "hostname",
-    "head",
-    "date",
-    "mkdir",
-    "ps",
-    "kill",
-    "seq",
-    "grep",
-    "sha256sum",
-    "dd",
 ];
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nweb:x:1000:\nlogs:x:2000:web\n";

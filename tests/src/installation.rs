@@ -17,8 +17,7 @@ impl Installation {
     /// # Errors
     /// Names the first missing file and the command that makes it.
     pub fn find() -> Result<Self> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+        let target = Self::target_directory();
         let found =
             Self { binaries: target.join("x86_64-unknown-linux-gnu/release"), guest: target.join("guest") };
         let binaries = ["sealpod", "sealpod-agent", "sealpod-broker", "sealpod-relay", "sealpod-emulator"];
@@ -33,6 +32,13 @@ impl Installation {
             }
         }
         Ok(found)
+    }
+
+    /// Where cargo builds.
+    #[must_use]
+    pub fn target_directory() -> PathBuf {
+        std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
     }
 
     /// A built program.

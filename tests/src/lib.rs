@@ -1,7 +1,12 @@
 //! A whole Sealpod on this machine, for the demo and the tests: a registry with a small real image, a
 //! broker that trusts an emulated root, a relay, an owner, and guests booted in QEMU.
 
+pub mod attempt;
+pub mod broker;
+pub mod host;
 pub mod image;
 pub mod installation;
+pub mod owner;
 pub mod process;
 pub mod registry;
+pub mod world;

@@ -1,0 +1,110 @@
+//! A running `sealpod-broker` with a state directory of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::installation::Installation;
+use crate::process::{Daemon, Finished, free_address};
+use crate::world::BROKER_NAME;
+
+/// The broker daemon; dropping it ends it.
+#[derive(Debug)]
+pub struct Broker {
+    program: PathBuf,
+    configuration: PathBuf,
+    state: PathBuf,
+    address: SocketAddr,
+    daemon: Daemon,
+}
+
+impl Broker {
+    /// Initialises a state directory under `directory` and serves from it.
+    ///
+    /// # Errors
+    /// When the broker can't be initialised or started.
+    pub fn start(
+        installation: &Installation,
+        directory: &Path,
+        emulated_root: Option<&Path>,
+    ) -> Result<Self> {
+        fs::create_dir_all(directory).context("cannot make the broker's directory")?;
+        let program = installation.binary("sealpod-broker");
+        let (state, address) = (directory.join("state"), free_address()?);
+        let roots: Vec<&Path> = emulated_root.into_iter().collect();
+        let configuration = directory.join("broker.toml");
+        let text = format!(
+            "listen = \"{address}\"\nstate = {state:?}\nserver_names = [\"{BROKER_NAME}\", \"localhost\"]\n\n\
+             [trust]\nemulated_roots = {roots:?}\n"
+        );
+        fs::write(&configuration, text).context("cannot write the broker's configuration")?;
+        Finished::of(Command::new(&program).arg("init").arg("--config").arg(&configuration))?
+            .success("sealpod-broker init")?;
+        let mut daemon = Daemon::start(
+            "sealpod-broker",
+            Command::new(&program).arg("serve").arg("--config").arg(&configuration),
+            &directory.join("log"),
+        )?;
+        daemon.wait_listening(address)?;
+        Ok(Self { program, configuration, state, address, daemon })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate authority that owners pin.
+    #[must_use]
+    pub fn certificate_authority(&self) -> PathBuf {
+        self.state.join("ca.pem")
+    }
+
+    /// Lets the holder of `key` write below `repository`.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn enrol(&self, repository: &str, key: &str) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(["owner", "enrol", "--config"]).arg(&self.configuration);
+        command.args(["--repository", repository, "--key", key]);
+        Finished::of(&mut command)?.success("sealpod-broker owner enrol").map(drop)
+    }
+
+    /// Writes the audit log to `path`, as JSON lines.
+    ///
+    /// # Errors
+    /// When the broker can't read its own log.
+    pub fn export_audit(&self, path: &Path) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(["audit", "export", "--config"]).arg(&self.configuration);
+        let text = Finished::of(&mut command)?.success("sealpod-broker audit export")?;
+        fs::write(path, text).context("cannot write the exported audit log")
+    }
+
+    /// A second start on the same state directory.
+    ///
+    /// # Errors
+    /// When the program can't be started at all.
+    pub fn start_again(&self) -> Result<Finished> {
+        Finished::of(Command::new(&self.program).arg("serve").arg("--config").arg(&self.configuration))
+    }
+
+    /// The broker's own log, its end.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.daemon.log_tail()
+    }
+
+    /// Ends the broker, as an unreachable one.
+    ///
+    /// # Errors
+    /// When it can't be signalled.
+    pub fn stop(&mut self) -> Result<()> {
+        self.daemon.stop().map(drop)
+    }
+}
