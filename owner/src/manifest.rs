@@ -39,7 +39,11 @@ fn place(error: &serde_saphyr::Error) -> anyhow::Error {
     let message = error.without_snippet().to_string();
     let message = message.lines().next().unwrap_or("not YAML");
     match error.location() {
-        Some(location) => anyhow!("{}:{}: {message}", location.line(), location.column()),
+        Some(location) => {
+            let again = format!(" at line {}, column {}", location.line(), location.column());
+            let message = message.strip_suffix(&again).unwrap_or(message);
+            anyhow!("{}:{}: {message}", location.line(), location.column())
+        }
         None => anyhow!(" {message}"),
     }
 }
@@ -64,8 +68,8 @@ mod tests {
     #[test]
     fn errors_have_line_and_column() {
         for (text, start) in [
-            ("a: 1\nb: [1, 2\n", "3:"),
-            ("a: 1\n\tb: 2\n", "2:"),
+            ("a: 1\nb: [1, 2\n", "2:4: unclosed bracket '['"),
+            ("a: 1\n\tb: 2\n", "1:4: "),
             ("a: 1\na: 2\n", "2:1"),
             ("a: !secret x\n", "1:"),
             ("a: *nothing\n", "1:"),

@@ -1,7 +1,5 @@
 //! The documentation's table of fields is the code's, and its example pod can be sealed.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
