@@ -121,6 +121,41 @@ async fn a_qemu_that_is_not_installed_is_named() {
     assert!(left_over(directory.path()).is_empty());
 }
 
+/// Not a test: what the next one kills. Starts a child as the launcher does, says its pid, and waits.
+#[test]
+#[ignore = "run by a_killed_launcher_takes_its_children_along"]
+fn victim() {
+    let mut command = std::process::Command::new("sleep");
+    command.arg("1000");
+    let child = launcher::Process::spawn(command).unwrap();
+    println!("\nchild {}", child.id());
+    std::thread::sleep(Duration::from_secs(1000));
+}
+
+#[test]
+fn a_killed_launcher_takes_its_children_along() {
+    use std::io::{BufRead as _, BufReader};
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["victim", "--exact", "--ignored", "--nocapture"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let child =
+        lines.map(Result::unwrap).find_map(|line| line.strip_prefix("child ").map(str::to_owned)).unwrap();
+    let status = PathBuf::from(format!("/proc/{child}/stat"));
+    assert!(status.exists());
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    // Gone, or a zombie that this machine's first process has not reaped yet.
+    let alive = || std::fs::read_to_string(&status).is_ok_and(|stat| !stat.contains(") Z "));
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while alive() && std::time::Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!alive());
+}
+
 /// Only with `SEALPOD_TEST_ECHO_INITRD`, an initrd whose init echoes on vsock port 1024.
 #[tokio::test]
 async fn vsock_carries_bytes() {

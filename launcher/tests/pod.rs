@@ -58,6 +58,7 @@ async fn the_runtimes_order() {
         "add_arp_neighbors 10.0.2.2",
         "update_routes 10.0.2.0/24 via ;  via 10.0.2.2",
         "create_sandbox web",
+        "get_guest_details",
         "create sandbox",
         "start sandbox",
         "create container setup",
@@ -204,6 +205,7 @@ async fn exec_signals_and_stop() {
     assert_eq!(outcome.exit_code, 0);
     assert!(agent.calls().contains(&"exec nginx /sealpod probe nginx/liveness".to_owned()));
     assert!(matches!(run.exec("other", &probe).await, Err(PodError::Invalid { .. })));
+    assert_eq!(run.out_of_memory(), ["greedy"]);
     let outcomes = run.stop(running, Duration::from_secs(20)).await.unwrap();
     assert_eq!(outcomes[0].exit_code, 143);
     run.destroy().await.unwrap();

@@ -94,6 +94,9 @@ async fn boot_and_drive(args: &RunArgs) -> anyhow::Result<ExitCode> {
             bail!("the guest ended in the middle of the run; its console's last lines:\n{}", guest.console_tail(25))
         }
     };
+    for container in pod.out_of_memory() {
+        eprintln!("sealpod: {container} ran out of memory; raise its limit, or memory_mib of the guest");
+    }
     let destroyed = pod.destroy().await;
     if !guest.shutdown(POWER_OFF).await {
         eprintln!("sealpod: the guest did not power off by itself; its power was taken away");

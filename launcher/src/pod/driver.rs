@@ -1,6 +1,7 @@
 //! The driver itself: sandbox, then init containers one after the other, then all containers, to their end.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use protobuf::MessageField;
@@ -39,8 +40,18 @@ pub struct PodRun {
     output: Option<Sender<Output>>,
     sandbox_id: String,
     pause: Option<JoinHandle<Result<i32, AgentError>>>,
+    memory_watch: Option<JoinHandle<()>>,
+    memory_events: Arc<Mutex<Vec<String>>>,
     /// Ids of containers that were created and not removed, by name.
     created: BTreeMap<String, String>,
+}
+
+impl Drop for PodRun {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.memory_watch {
+            watch.abort();
+        }
+    }
 }
 
 /// A started container: its streams are being read.
@@ -109,6 +120,8 @@ impl PodRun {
             output: None,
             sandbox_id: new_id()?,
             pause: None,
+            memory_watch: None,
+            memory_events: Arc::default(),
             created: BTreeMap::new(),
         })
     }
@@ -153,6 +166,15 @@ impl PodRun {
         &self.client
     }
 
+    /// Containers that ran out of memory, as the agent says: names, or ids of those that were removed since.
+    #[must_use]
+    pub fn out_of_memory(&self) -> Vec<String> {
+        let events = self.memory_events.lock().unwrap_or_else(PoisonError::into_inner);
+        let name =
+            |id: &String| self.created.iter().find(|(_, known)| *known == id).map(|(name, _)| name.clone());
+        events.iter().map(|id| name(id).unwrap_or_else(|| id.clone())).collect()
+    }
+
     /// Network, sandbox, pause container.
     ///
     /// # Errors
@@ -162,6 +184,7 @@ impl PodRun {
         sandbox::create(&self.client, &self.pod, &self.sandbox_id, self.network.as_ref(), timeout)
             .await
             .map_err(PodError::Sandbox)?;
+        self.memory_watch = Some(sandbox::watch_memory(self.client.clone(), self.memory_events.clone()));
         let id = self.sandbox_id.clone();
         let request = create_request(&id, spec::pause(&self.pod, &id), Vec::new());
         rpc!(self.client, create_container, &request, self.patience.create).map_err(PodError::Sandbox)?;

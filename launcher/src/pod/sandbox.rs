@@ -1,13 +1,16 @@
 //! Network and sandbox: the requests between the guest's boot and the first container.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use protobuf::MessageField;
 use protocols::agent::{
-    ARPNeighbors, AddARPNeighborsRequest, CreateSandboxRequest, Routes, SetPolicyRequest, Storage,
-    UpdateInterfaceRequest, UpdateRoutesRequest,
+    ARPNeighbors, AddARPNeighborsRequest, CreateSandboxRequest, GetOOMEventRequest, GuestDetailsRequest,
+    Routes, SetPolicyRequest, Storage, UpdateInterfaceRequest, UpdateRoutesRequest,
 };
 use protocols::types::{ARPNeighbor, IPAddress, Interface, Route};
+
+use tokio::task::JoinHandle;
 
 use super::Pod;
 use crate::client::{AgentClient, AgentError, rpc};
@@ -17,6 +20,9 @@ const LINK_TRIES: usize = 10;
 /// `NUD_PERMANENT` and the scope of addresses on a link (linux/neighbour.h, rtnetlink.h).
 const PERMANENT: i32 = 0x80;
 const SCOPE_LINK: u32 = 253;
+
+/// More events than a pod has containers; a guest that repeats itself is not recorded further.
+const MEMORY_EVENTS: usize = 256;
 
 /// What the runtime tells the guest about its network.
 #[derive(Clone, Debug)]
@@ -98,7 +104,7 @@ fn ipv4(address: &str, mask: &str) -> IPAddress {
     IPAddress { address: address.to_owned(), mask: mask.to_owned(), ..Default::default() }
 }
 
-/// `Check`, `SetPolicy`, network, `CreateSandbox`: the Go shim's order.
+/// `Check`, `SetPolicy`, network, `CreateSandbox`, `GetGuestDetails`: the Go shim's order.
 pub(super) async fn create(
     client: &AgentClient,
     pod: &Pod,
@@ -130,7 +136,23 @@ pub(super) async fn create(
         ..Default::default()
     };
     rpc!(client, create_sandbox, &request, timeout)?;
+    let request = GuestDetailsRequest { mem_block_size: true, mem_hotplug_probe: true, ..Default::default() };
+    rpc!(client, get_guest_details, &request, timeout)?;
     Ok(())
+}
+
+/// Asks for out-of-memory events, one after the other, until the agent has no more to say; ids of containers go to
+/// `events`.
+pub(super) fn watch_memory(client: AgentClient, events: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        // An agent that can't tell ends it, as the end of the sandbox does.
+        while let Ok(event) = rpc!(client, get_oom_event, &GetOOMEventRequest::default(), Duration::ZERO) {
+            let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+            if events.len() < MEMORY_EVENTS {
+                events.push(event.container_id);
+            }
+        }
+    })
 }
 
 async fn configure(

@@ -280,3 +280,67 @@ impl Switch {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header(guest_port: u32, host_port: u32, op: u16, words: [u32; 4]) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[0..8].copy_from_slice(&3u64.to_le_bytes());
+        bytes[8..16].copy_from_slice(&2u64.to_le_bytes());
+        bytes[16..20].copy_from_slice(&guest_port.to_le_bytes());
+        bytes[20..24].copy_from_slice(&host_port.to_le_bytes());
+        bytes[24..28].copy_from_slice(&words[0].to_le_bytes());
+        bytes[28..30].copy_from_slice(&1u16.to_le_bytes());
+        bytes[30..32].copy_from_slice(&op.to_le_bytes());
+        bytes[32..36].copy_from_slice(&words[1].to_le_bytes());
+        bytes[36..40].copy_from_slice(&words[2].to_le_bytes());
+        bytes[40..44].copy_from_slice(&words[3].to_le_bytes());
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever a guest sends, the switch neither panics nor grows without bound.
+        #[test]
+        fn any_order_of_packets_is_survived(
+            packets in proptest::collection::vec((0u32..4, 0u32..4, 0u16..9, any::<[u32; 4]>()), 0..200),
+            data in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("vm.sock");
+            let mut switch = Switch::bind(&path, 3).unwrap();
+            let _listener = UnixListener::bind(directory.path().join("vm.sock_1")).unwrap();
+            let mut buffer = vec![0; 4096];
+            for (guest_port, host_port, op, words) in packets {
+                switch.guest_sent(&header(guest_port, host_port, op, words), &data);
+                switch.poll(true);
+                prop_assert_eq!(switch.connections.len(), switch.keys.len());
+                prop_assert!(switch.ports.len() <= 4);
+                let _ = switch.next_for_guest(&mut buffer);
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_without_a_listener_is_reset() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut switch = Switch::bind(&directory.path().join("vm.sock"), 3).unwrap();
+        switch.guest_sent(&header(7, 4050, 1, [0; 4]), &[]);
+        let answer = switch.next_for_guest(&mut []).unwrap();
+        assert_eq!((answer.op, answer.host_port, answer.guest_port), (Op::Reset, 4050, 7));
+    }
+
+    #[test]
+    fn a_guest_that_never_takes_its_answers_does_not_fill_the_host() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut switch = Switch::bind(&directory.path().join("vm.sock"), 3).unwrap();
+        for port in 0..3 * u32::try_from(WAITING).unwrap() {
+            switch.guest_sent(&header(port, 4050, 1, [0; 4]), &[]);
+        }
+        assert_eq!(switch.waiting.len(), WAITING);
+    }
+}

@@ -39,6 +39,7 @@ struct Books {
     read: Vec<String>,
     signals: BTreeMap<String, u32>,
     creates: usize,
+    memory_reported: bool,
 }
 
 struct Service {
@@ -162,6 +163,23 @@ impl AgentService for Service {
             return Err(status(ttrpc::Code::PERMISSION_DENIED, refusal.to_string()));
         }
         Ok(self.note(format!("create_sandbox {}", request.hostname)))
+    }
+
+    async fn get_guest_details(
+        &self,
+        _: &TtrpcContext,
+        _: GuestDetailsRequest,
+    ) -> ttrpc::Result<GuestDetailsResponse> {
+        self.note("get_guest_details".to_owned());
+        Ok(GuestDetailsResponse::new())
+    }
+
+    async fn get_oom_event(&self, _: &TtrpcContext, _: GetOOMEventRequest) -> ttrpc::Result<OOMEvent> {
+        let reported = std::mem::replace(&mut self.books.lock().unwrap().memory_reported, true);
+        if reported {
+            std::future::pending::<()>().await;
+        }
+        Ok(OOMEvent { container_id: "greedy".to_owned(), ..Default::default() })
     }
 
     async fn copy_file(&self, _: &TtrpcContext, request: CopyFileRequest) -> ttrpc::Result<Empty> {
