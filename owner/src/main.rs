@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Audit(AuditCommand::Verify(args)) => commands::audit::run(&cli.identity, args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("sealpod: {error:#}");
+        eprintln!("sealpod: {}", one_line(&error));
         ExitCode::FAILURE
     })
 }
@@ -41,4 +41,17 @@ fn main() -> ExitCode {
 /// One thread: a command waits for one answer at a time.
 fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+}
+
+/// The chain of causes, without those that their consequence already quotes.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            let separator = if line.is_empty() { "" } else { ": " };
+            line = format!("{line}{separator}{text}");
+        }
+    }
+    line
 }

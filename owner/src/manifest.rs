@@ -100,7 +100,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(pairs in proptest::collection::btree_map("[ -~]{1,12}", "\\PC{0,30}", 0..6), number in any::<i64>()) {
             let value = json!({ "pairs": pairs, "number": number, "list": [{ "x": true, "y": [] }, {}] });
-            let text = write(&[value.clone()]).unwrap();
+            let text = write(std::slice::from_ref(&value)).unwrap();
             prop_assert_eq!(parse(&text).unwrap(), value, "{}", text);
         }
     }

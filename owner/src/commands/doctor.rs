@@ -49,7 +49,7 @@ pub(crate) fn run(directory: &IdentityDir, args: &DoctorArgs) -> Result<ExitCode
 }
 
 fn bad(error: &anyhow::Error, next: &str) -> Finding {
-    Bad { what: format!("{error:#}"), next: next.to_owned() }
+    Bad { what: crate::one_line(error), next: next.to_owned() }
 }
 
 fn identity(directory: &IdentityDir) -> Vec<Finding> {
@@ -115,7 +115,7 @@ fn guest(path: &Path) -> Vec<Finding> {
         Ok(()) => match measure::measure(&guest) {
             Ok(measurement) => findings.push(Good(format!("launch digest {}", measurement.launch_digest))),
             Err(error) => {
-                findings.push(bad(&error, "use firmware, kernel and CPU model that can be measured"))
+                findings.push(bad(&error, "use firmware, kernel and CPU model that can be measured"));
             }
         },
         Err(error) => findings.push(bad(&error.into(), "build the guest first ('make')")),

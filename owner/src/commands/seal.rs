@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use protocols::owner::Registration;
+use protocols::owner::{Registration, Statement as _};
 use sealed_spec::fields::{self, Publication, Split};
 use sealed_spec::initdata::{Initdata, SealpodConfig, annotation};
 use sealed_spec::{
@@ -60,6 +60,8 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
     };
     let document = sealed_spec::seal(&spec, &header, &key)?;
     let registration = registration(&document, &spec, &key);
+    // What can't be signed later must not be written now.
+    registration.validate()?;
     let outputs = Outputs::of(args)?;
     let published = publish(args, &identity, &split, &document)?;
 

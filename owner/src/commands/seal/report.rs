@@ -63,7 +63,8 @@ pub(super) fn print_public(split: &Split) -> Result<()> {
         }
     }
     println!(
-        "\nwhat the host reads (with the annotation {} and the sealed document, both unreadable to it):\n",
+        "\nwhat the host reads; added to it are the annotation {} (the sealed document's digest, the key's name, the \
+         broker's address and certificate) and the sealed document (in clear only its header: the names above):\n",
         sealed_spec::initdata::ANNOTATION
     );
     print!("{}", manifest::write(std::slice::from_ref(&split.public))?);
