@@ -13,7 +13,7 @@ use ring::signature::{
 };
 use tee_evidence::snp::{CertEntry, CertKind, Report};
 use verifier::snp::{Anchors, Evidence, Session};
-use verifier::{LaunchDigest, ReferenceValues, TeeKind};
+use verifier::{Denial, LaunchDigest, ReferenceValues, TeeKind};
 
 const RUN: Duration = Duration::from_secs(2);
 
@@ -46,20 +46,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         vmpl: report.vmpl,
         ..Default::default()
     };
-    let anchors = Anchors::amd();
     let now = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-    let whole = rate(|| {
-        let grant = Evidence::parse(&bytes, &chain)
-            .and_then(|evidence| evidence.check_signature(&anchors, now))
-            .and_then(|checked| checked.appraise(&session))
-            .and_then(|appraised| appraised.grant(&reference));
-        black_box(grant).map(drop)
-    })?;
+    let grant = |anchors: &Anchors| {
+        let grant = Evidence::parse(&bytes, &chain)?
+            .check_signature(anchors, now)?
+            .appraise(&session)?
+            .grant(&reference)?;
+        black_box(grant);
+        Ok::<_, Denial>(())
+    };
+    let first = rate(|| grant(&Anchors::amd()))?;
+    let anchors = Anchors::amd();
+    let again = rate(|| grant(&anchors))?;
 
     let raw = raw_rate(&bytes[..0x2a0]).map_err(|_| "ring failed at its own signature")?;
-    println!("reports, bytes to grant: {whole:.0}/s on one core");
-    println!("raw P-384 verifications: {raw:.0}/s on one core");
-    println!("ratio:                   {:.2}", whole / raw);
+    println!("raw P-384 verifications:                 {raw:.0}/s on one core");
+    println!("reports, bytes to grant, chip seen first: {first:.0}/s, {:.2} of it", first / raw);
+    println!("reports, bytes to grant, chip seen again: {again:.0}/s, {:.2} of it", again / raw);
     Ok(())
 }
 

@@ -1,10 +1,13 @@
 //! Which roots are trusted: AMD's, pinned here by fingerprint, and emulated ones only where the
 //! configuration of whoever verifies names their certificate.
 
+use std::sync::Arc;
+
 use tee_evidence::snp::Product;
 use x509_cert::der::asn1::ObjectIdentifier;
 
 use super::certificate::{Certificate, CertificateError};
+use super::memo::Verified;
 use crate::Trust;
 
 /// Critical extension of every certificate of an emulated processor. Nothing that carries it is ever
@@ -49,11 +52,13 @@ pub enum AnchorError {
     NotMarked(String),
 }
 
-/// The roots that evidence may lead to.
+/// The roots that evidence may lead to. Keep one and clone it: the clones remember together which
+/// certificate signatures have verified, so that only a chip's first report costs RSA.
 #[derive(Debug, Clone)]
 pub struct Anchors {
     amd: Vec<(Product, [u8; 32])>,
     emulated: Vec<Certificate>,
+    pub(super) verified: Arc<Verified>,
 }
 
 /// A root, found for a chain.
@@ -66,7 +71,7 @@ pub(crate) enum Anchor<'a> {
 impl Anchors {
     /// AMD's roots for Milan, Genoa and Turin.
     pub fn amd() -> Self {
-        Self { amd: AMD_ROOTS.to_vec(), emulated: Vec::new() }
+        Self { amd: AMD_ROOTS.to_vec(), emulated: Vec::new(), verified: Arc::default() }
     }
 
     /// Also trusts an emulated root, given as DER or PEM. Evidence under it is only ever of the kind
@@ -78,7 +83,7 @@ impl Anchors {
             return Err(AnchorError::NotMarked(root.common_name()));
         }
         root.check_authority().map_err(not)?;
-        root.check_issued_by(&root).map_err(not)?;
+        root.check_issued_by(&root, &self.verified).map_err(not)?;
         self.emulated.push(root);
         Ok(self)
     }
@@ -101,7 +106,7 @@ impl Anchors {
     #[cfg(test)]
     pub(crate) fn pinned(product: Product, root: &[u8]) -> Self {
         let fingerprint = Certificate::parse(root).map(|root| root.fingerprint()).unwrap_or_default();
-        Self { amd: vec![(product, fingerprint)], emulated: Vec::new() }
+        Self { amd: vec![(product, fingerprint)], emulated: Vec::new(), verified: Arc::default() }
     }
 }
 

@@ -13,6 +13,7 @@ use x509_cert::name::Name;
 use x509_cert::time::Time;
 
 use super::anchors::EMULATED_OID;
+use super::memo::Verified;
 
 /// No certificate of a chain is near this.
 const MAX_BYTES: usize = 16 * 1024;
@@ -209,7 +210,7 @@ impl Certificate {
 
     /// Is it signed by the key of that certificate, which it names as its issuer? Whether that one may
     /// sign is [`Certificate::check_authority`].
-    pub(crate) fn check_issued_by(&self, authority: &Self) -> Result<(), CertificateError> {
+    pub(crate) fn check_issued_by(&self, authority: &Self, known: &Verified) -> Result<(), CertificateError> {
         if self.parsed.tbs_certificate().issuer() != authority.subject() {
             return Err(CertificateError::Issuer);
         }
@@ -218,10 +219,16 @@ impl Certificate {
             return Err(CertificateError::NotRsa);
         }
         let key = key.subject_public_key.as_bytes().ok_or(CertificateError::NotRsa)?;
+        let memo = Verified::key(key, &self.der);
+        if known.is_known(&memo) {
+            return Ok(());
+        }
         let signature = self.parsed.signature().as_bytes().ok_or(CertificateError::Signature)?;
         UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA384, key)
             .verify(&self.der[self.signed.clone()], signature)
-            .map_err(|_| CertificateError::Signature)
+            .map_err(|_| CertificateError::Signature)?;
+        known.remember(memo);
+        Ok(())
     }
 
     /// The P-384 key as an uncompressed point.

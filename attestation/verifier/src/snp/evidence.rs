@@ -181,8 +181,8 @@ impl Evidence {
         self.vek.check_leaf().map_err(chain_error(kind_name(self.key)))?;
         self.ark.check_authority().map_err(chain_error("ARK"))?;
         self.ask.check_authority().map_err(chain_error("ASK"))?;
-        self.ask.check_issued_by(&self.ark).map_err(chain_error("ASK"))?;
-        self.vek.check_issued_by(&self.ask).map_err(chain_error(kind_name(self.key)))?;
+        self.ask.check_issued_by(&self.ark, &anchors.verified).map_err(chain_error("ASK"))?;
+        self.vek.check_issued_by(&self.ask, &anchors.verified).map_err(chain_error(kind_name(self.key)))?;
         for (certificate, name) in [(&self.ark, "ARK"), (&self.ask, "ASK"), (&self.vek, kind_name(self.key))]
         {
             certificate.check_dates(now).map_err(chain_error(name))?;

@@ -6,6 +6,7 @@ mod appraisal;
 mod certificate;
 mod endorsement;
 mod evidence;
+mod memo;
 
 pub use anchors::{AnchorError, Anchors, EMULATED_OID};
 pub use appraisal::{Appraised, Session};

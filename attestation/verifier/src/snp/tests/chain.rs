@@ -292,3 +292,27 @@ fn emulated_roots_must_be_marked_and_self_signed() {
     assert!(Anchors::amd().with_emulated(&World::milan().ark.issue()).is_err());
     assert!(Anchors::amd().with_emulated(b"").is_err());
 }
+
+/// Remembered signatures spare work, not checks.
+#[test]
+fn a_chain_that_was_accepted_is_checked_again() {
+    let mut world = World::milan();
+    let (report, chain) = (world.signed(), world.chain());
+    world.anchors = Some(Anchors::pinned(Product::Milan, &chain[0].data));
+    let check = |world: &World, chain: &[CertEntry]| world.appraise(report.as_bytes(), chain).err();
+    assert_eq!(check(&world, &chain), None);
+    assert_eq!(check(&world, &chain), None);
+    for n in 0..3 {
+        let mut changed = chain.clone();
+        let last = changed[n].data.len() - 1;
+        changed[n].data[last] ^= 1;
+        assert_eq!(check(&world, &changed).unwrap().check, Check::CertificateChain);
+    }
+    world.now = NOW + 2 * DAY;
+    assert_eq!(check(&world, &chain).unwrap().check, Check::CertificateChain);
+    world.now = NOW;
+    let other = World::milan();
+    assert_eq!(check(&world, &other.chain()).unwrap().check, Check::CertificateChain);
+    world.anchors = Some(Anchors::amd());
+    assert_eq!(check(&world, &chain).unwrap().check, Check::CertificateChain);
+}

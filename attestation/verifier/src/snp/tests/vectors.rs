@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tee_evidence::snp::{CertEntry, CertKind, Product, RawReport, Report};
 
+use crate::snp::memo::Verified;
 use crate::snp::{Anchors, Evidence, Session};
 use crate::{Check, LaunchDigest, ReferenceValues, TeeKind};
 
@@ -147,8 +148,8 @@ fn a_turin_certificate_is_read_with_its_own_layout() {
     let [vcek, ask, ark] = [0, 1, 2].map(|n| Certificate::parse(&chain[n].data).unwrap());
     assert_eq!(Endorsement::product_of(&vcek).unwrap(), Product::Turin);
     Endorsement::read(&vcek, tee_evidence::snp::SigningKey::Vcek).unwrap();
-    vcek.check_issued_by(&ask).unwrap();
-    ask.check_issued_by(&ark).unwrap();
+    vcek.check_issued_by(&ask, &Verified::default()).unwrap();
+    ask.check_issued_by(&ark, &Verified::default()).unwrap();
     assert!(Anchors::amd().find(&ark).is_some());
     let refused =
         Evidence::parse(&milan.report, &chain).unwrap().check_signature(&Anchors::amd(), now()).unwrap_err();
@@ -169,8 +170,8 @@ fn the_pinned_roots_are_amds() {
             [(), ()].map(|()| Certificate::parse(pems.next().unwrap().trim_start().as_bytes()).unwrap());
         assert!(Anchors::amd().find(&ark).is_some(), "{name}");
         assert!(Anchors::amd().find(&ask).is_none(), "{name}");
-        ask.check_issued_by(&ark).unwrap();
-        ark.check_issued_by(&ark).unwrap();
-        assert!(ark.check_issued_by(&ask).is_err());
+        ask.check_issued_by(&ark, &Verified::default()).unwrap();
+        ark.check_issued_by(&ark, &Verified::default()).unwrap();
+        assert!(ark.check_issued_by(&ask, &Verified::default()).is_err());
     }
 }
