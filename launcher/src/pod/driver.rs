@@ -1,30 +1,28 @@
 //! The driver itself: sandbox, then init containers one after the other, then all containers, to their end.
 
+mod end;
+mod mounts;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use protobuf::MessageField;
 use protocols::agent::{
-    CloseStdinRequest, CreateContainerRequest, DestroySandboxRequest, ExecProcessRequest,
-    RemoveContainerRequest, SignalProcessRequest, StartContainerRequest, Storage, WaitProcessRequest,
+    CloseStdinRequest, CreateContainerRequest, ExecProcessRequest, StartContainerRequest, Storage,
+    WaitProcessRequest,
 };
-use protocols::oci::{Mount, Spec};
+use protocols::oci::Spec;
 use protocols::refusal::Code;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
-use super::files::{Copier, SHARED};
 use super::{
-    Container, HostileKnobs, NetworkConfig, Outcome, Output, Patience, Pod, PodError, Stream, Volume, new_id,
+    Container, HostileKnobs, NetworkConfig, Outcome, Output, Patience, Pod, PodError, Stream, new_id,
     sandbox, spec, streams,
 };
 use crate::client::{AgentClient, AgentError, rpc};
 
-const SIGKILL: u32 = 9;
-const SIGTERM: u32 = 15;
-/// What the runtime gives `RemoveContainer`, in seconds.
-const REMOVE_TIMEOUT: u32 = 10;
 /// Between two tries of the kubelet to create a container; ours is shorter, as nobody else waits.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const QUICK: Duration = Duration::from_secs(5);
@@ -265,77 +263,6 @@ impl PodRun {
         Ok(())
     }
 
-    /// Copies what the container mounts, and returns the mounts of it.
-    async fn place_files(&self, id: &str, container: &Container) -> Result<Vec<Mount>, PodError> {
-        let failed = |error| PodError::Container { container: container.name.clone(), error };
-        let copier = Copier { client: &self.client, timeout: self.patience.request };
-        let mut mounts = vec![spec::mount("/dev/shm", spec::SHM, "bind", &["rbind"])];
-        let place = |path: &str| -> Result<String, PodError> {
-            let name = path.rsplit('/').next().unwrap_or("file");
-            Ok(format!("{SHARED}/{id}-{}-{name}", &new_id()?[..16]))
-        };
-        let termination_log = match container.termination_log.as_str() {
-            "" => "/dev/termination-log",
-            path => path,
-        };
-        let hosts = format!("127.0.0.1\tlocalhost\n10.0.2.15\t{}\n", self.pod.hostname);
-        let hostname = format!("{}\n", self.pod.hostname);
-        let resolv = self
-            .network
-            .iter()
-            .flat_map(|network| &network.dns)
-            .fold(String::new(), |text, line| if line.is_empty() { text } else { text + line + "\n" });
-        let standard = [
-            ("/etc/hosts", hosts.as_str()),
-            (termination_log, ""),
-            ("/etc/hostname", &hostname),
-            ("/etc/resolv.conf", &resolv),
-        ];
-        for (path, text) in standard {
-            let source = place(path)?;
-            copier.file(&source, text.as_bytes()).await.map_err(failed)?;
-            mounts.push(spec::mount(path, &source, "bind", &["rbind", "rprivate", "rw"]));
-        }
-        for wanted in &container.mounts {
-            let source = match self.pod.volumes.get(&wanted.volume) {
-                None => {
-                    let detail = format!("volume {:?} is not in the pod", wanted.volume);
-                    return Err(PodError::Invalid { container: container.name.clone(), detail });
-                }
-                Some(Volume::Empty(true)) => {
-                    format!("/run/kata-containers/sandbox/ephemeral/{}", wanted.volume)
-                }
-                Some(Volume::Empty(false)) => {
-                    format!("{SHARED}/{}/rootfs/local/{}", self.sandbox_id, wanted.volume)
-                }
-                Some(Volume::Files(files)) => {
-                    let source = place(&wanted.path)?;
-                    if !self.knobs.withhold_files {
-                        copier.volume(&source, &self.replaced(files)).await.map_err(failed)?;
-                    }
-                    source
-                }
-            };
-            let source =
-                if wanted.sub_path.is_empty() { source } else { format!("{source}/{}", wanted.sub_path) };
-            let access = if wanted.read_only { "ro" } else { "rw" };
-            mounts.push(spec::mount(&wanted.path, &source, "bind", &["rbind", "rprivate", access]));
-        }
-        if let Some((path, files)) = &self.knobs.extra_mount {
-            let source = place(path)?;
-            copier.volume(&source, files).await.map_err(failed)?;
-            mounts.push(spec::mount(path, &source, "bind", &["rbind", "rprivate", "rw"]));
-        }
-        Ok(mounts)
-    }
-
-    fn replaced(&self, files: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>> {
-        let replacement = |(name, data): (&String, &Vec<u8>)| {
-            (name.clone(), self.knobs.replaced_files.get(name).unwrap_or(data).clone())
-        };
-        files.iter().map(replacement).collect()
-    }
-
     fn follow(&self, name: &str, id: &str, exec_id: &str) -> RunningContainer {
         let process = (id.to_owned(), exec_id.to_owned());
         let stream = |stream| {
@@ -379,104 +306,6 @@ impl PodRun {
             container: container.to_owned(),
             detail: "it has not been started".to_owned(),
         })
-    }
-
-    /// Sends a signal to a container's first process.
-    ///
-    /// # Errors
-    /// [`PodError::Container`].
-    pub async fn signal(&self, container: &str, signal: u32) -> Result<(), PodError> {
-        let id = self.id_of(container)?;
-        self.signal_id(&id, signal)
-            .await
-            .map_err(|error| PodError::Container { container: container.to_owned(), error })
-    }
-
-    async fn signal_id(&self, id: &str, signal: u32) -> Result<(), AgentError> {
-        let request = SignalProcessRequest {
-            container_id: id.to_owned(),
-            exec_id: id.to_owned(),
-            signal,
-            ..Default::default()
-        };
-        match rpc!(self.client, signal_process, &request, self.patience.request) {
-            // The shim maps it to "already terminated".
-            Err(error) if error.code() == Some(ttrpc::Code::NOT_FOUND) => Ok(()),
-            outcome => outcome.map(drop),
-        }
-    }
-
-    /// Removes a container that has ended.
-    ///
-    /// # Errors
-    /// [`PodError::Container`].
-    pub async fn remove(&mut self, container: &str) -> Result<(), PodError> {
-        let id = self.id_of(container)?;
-        let request =
-            RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
-        rpc!(self.client, remove_container, &request, self.patience.request)
-            .map_err(|error| PodError::Container { container: container.to_owned(), error })?;
-        self.created.remove(container);
-        Ok(())
-    }
-
-    /// Ends containers that run: TERM, `grace`, KILL; how each ended.
-    ///
-    /// # Errors
-    /// [`PodError::Container`].
-    pub async fn stop(
-        &self,
-        running: Vec<RunningContainer>,
-        grace: Duration,
-    ) -> Result<Vec<Outcome>, PodError> {
-        for container in &running {
-            self.signal(&container.name, SIGTERM).await?;
-        }
-        let deadline = Instant::now() + grace;
-        while Instant::now() < deadline && !running.iter().all(RunningContainer::ended) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let mut outcomes = Vec::new();
-        for container in running {
-            if !container.ended() {
-                self.signal(&container.name, SIGKILL).await?;
-            }
-            outcomes.push(container.wait().await?);
-        }
-        Ok(outcomes)
-    }
-
-    /// Removes what is left, ends the pause container and the sandbox. The guest powers off.
-    ///
-    /// # Errors
-    /// The first request that failed; the others were made.
-    pub async fn destroy(mut self) -> Result<(), PodError> {
-        let mut first = Ok(());
-        let mut note = |outcome: Result<(), PodError>| {
-            if first.is_ok() {
-                first = outcome;
-            }
-        };
-        for name in self.created.keys().cloned().collect::<Vec<_>>() {
-            note(self.signal(&name, SIGKILL).await);
-            note(self.remove(&name).await);
-        }
-        if let Some(pause) = self.pause.take() {
-            let id = self.sandbox_id.clone();
-            note(self.signal_id(&id, SIGKILL).await.map_err(PodError::Sandbox));
-            let _ = tokio::time::timeout(self.patience.request, pause).await;
-            let request =
-                RemoveContainerRequest { container_id: id, timeout: REMOVE_TIMEOUT, ..Default::default() };
-            let removed = rpc!(self.client, remove_container, &request, self.patience.request);
-            note(removed.map(drop).map_err(PodError::Sandbox));
-        }
-        let request = DestroySandboxRequest::default();
-        match rpc!(self.client, destroy_sandbox, &request, self.patience.request) {
-            // The power may go off before the answer is out.
-            Ok(_) | Err(AgentError::Lost { .. }) => {}
-            Err(error) => note(Err(PodError::Sandbox(error))),
-        }
-        first
     }
 
     /// The containers of the pod, and those that a hostile host adds, all started.
