@@ -34,6 +34,15 @@ pub fn set_clock(seconds: i64, microseconds: i64) -> Result<(), ClockError> {
     clock_settime(ClockId::CLOCK_REALTIME, acceptable(seconds, microseconds)?).map_err(ClockError::Kernel)
 }
 
+/// Sets a clock right that the machine started with before the agent was built; true if that was so.
+pub fn raise_clock() -> Result<bool, ClockError> {
+    let born = std::time::UNIX_EPOCH + std::time::Duration::from_secs(BUILT.unsigned_abs());
+    if std::time::SystemTime::now() >= born {
+        return Ok(false);
+    }
+    set_clock(BUILT, 0).map(|()| true)
+}
+
 fn acceptable(seconds: i64, microseconds: i64) -> Result<TimeSpec, ClockError> {
     if !(0..1_000_000).contains(&microseconds) {
         return Err(ClockError::Malformed);
@@ -74,6 +83,13 @@ pub fn online_processors(devices: &Path) -> io::Result<usize> {
     Ok(online)
 }
 
+/// Names of the parameters that a runtime put on the kernel command line for the agent. None has an
+/// effect in a sealed VM: those that would weaken it least of all.
+pub fn agent_parameters(command_line: &str) -> Vec<&str> {
+    let words = command_line.split_ascii_whitespace().filter(|word| word.starts_with("agent."));
+    words.filter_map(|word| word.split('=').next()).collect()
+}
+
 /// Bytes of a memory block for hot-plugging; 0 where that isn't possible.
 pub fn memory_block_size() -> u64 {
     let text = fs::read_to_string("/sys/devices/system/memory/block_size_bytes").unwrap_or_default();
@@ -97,6 +113,12 @@ mod tests {
         assert!(matches!(acceptable(i64::MIN, 0), Err(ClockError::TooEarly(_))));
         assert!(matches!(acceptable(BUILT, -1), Err(ClockError::Malformed)));
         assert!(matches!(acceptable(BUILT, i64::MAX), Err(ClockError::Malformed)));
+    }
+
+    #[test]
+    fn parameters_for_the_agent_are_named() {
+        let line = "console=ttyS0 agent.debug_console agent.log=debug quiet agentx.y=1\n";
+        assert_eq!(agent_parameters(line), ["agent.debug_console", "agent.log"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sealpod_agent::opening::Opening;
 use sealpod_agent::pid1::{self, PowerOff, Switch};
 use sealpod_agent::reaper::Reaper;
 use sealpod_agent::rpc::{Peers, Service, serve};
-use sealpod_agent::{launch, log};
+use sealpod_agent::{guest, launch, log};
 use slog::{Logger, crit, info};
 
 /// Certificates for registries that the sealed specification pins none for.
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
 
 fn boot(log: &Logger) -> anyhow::Result<()> {
     pid1::prepare()?;
+    if guest::raise_clock().context("setting the clock")? {
+        info!(log, # "host", "the machine's clock was before this agent was built");
+    }
     // Single-threaded until here: mounts and root are the process'.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -63,6 +66,11 @@ async fn run(log: Logger) -> anyhow::Result<()> {
             info!(log, # "host", "this VM will open no sealed spec"; "reason" => refusal.to_string());
         }
         None => info!(log, # "host", "initdata matches the launch"),
+    }
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let ignored = guest::agent_parameters(&command_line);
+    if !ignored.is_empty() {
+        info!(log, # "host", "kernel parameters without effect"; "names" => ignored.join(" "));
     }
     let paths = Paths::guest();
     let images = Pulled::new(paths.state.join("images"), CA_BUNDLE.into());
