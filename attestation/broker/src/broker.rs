@@ -45,7 +45,7 @@ pub enum BrokerError {
     #[error("master.key: {0}")]
     MasterKey(SecretError),
     /// The audit key.
-    #[error("audit key: {0}")]
+    #[error("audit key")]
     AuditKey(#[from] KeyError),
     /// The token key.
     #[error(transparent)]
@@ -261,7 +261,7 @@ async fn mark_deliveries(store: Arc<Store>, mut queue: mpsc::Receiver<Release>, 
     let mut releases = Vec::new();
     while queue.recv_many(&mut releases, DELIVERIES).await > 0 {
         if let Err(error) = mark(&store, &releases).await {
-            slog::error!(log, "releases stay reserved"; "count" => releases.len(), "error" => %error);
+            slog::error!(log, "releases stay reserved"; "count" => releases.len(), "error" => crate::chain(&error));
         }
         releases.clear();
     }

@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("configuration {path} can't be read: {source}")]
+    #[error("configuration {path} can't be read")]
     Read {
         /// The file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// The file isn't the TOML that this broker knows.
-    #[error("configuration {path} is not valid: {source}")]
+    #[error("configuration {path} is not valid")]
     Parse {
         /// The file.
         path: PathBuf,
@@ -199,7 +199,7 @@ mod tests {
     const MINIMAL: &str = "listen = \"127.0.0.1:0\"\nstate = \"s\"\nserver_names = [\"broker.example\"]\n";
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("/etc/sealpod/broker.toml")).map_err(|error| error.to_string())
+        Config::parse(text, Path::new("/etc/sealpod/broker.toml")).map_err(|error| crate::chain(&error))
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn encode(domain: &str, parts: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// The key that everything at rest is sealed under. Wiped when dropped.
+/// The key that everything at rest is sealed under.
 pub struct MasterKey {
     cipher: Aes256Gcm,
     rows: hmac::Key,

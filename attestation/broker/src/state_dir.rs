@@ -56,7 +56,7 @@ pub enum StateError {
     #[error("{0} is longer than {MAX_BYTES} bytes")]
     Length(PathBuf),
     /// An operation on a file failed.
-    #[error("{path} can't be {operation}: {source}")]
+    #[error("{path} can't be {operation}")]
     Io {
         /// The file.
         path: PathBuf,

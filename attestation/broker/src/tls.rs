@@ -20,10 +20,10 @@ const YEARS: i64 = 10;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A certificate can't be made.
-    #[error("the broker's certificate can't be made: {0}")]
+    #[error("the broker's certificate can't be made")]
     Certificate(#[from] rcgen::Error),
     /// The TLS library refused its configuration.
-    #[error("TLS can't be configured: {0}")]
+    #[error("TLS can't be configured")]
     Configure(#[from] rustls::Error),
 }
 

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use protocols::rcar::KbsError;
 use protocols::refusal::{Code, Refusal};
 
+use crate::chain;
 use crate::sessions::SessionError;
 use crate::store::StoreError;
 
@@ -44,7 +45,7 @@ impl From<StoreError> for Refused {
             Code::Internal,
             "the broker's database refused the request; nothing was changed or released",
         )
-        .because(error.to_string())
+        .because(chain(&error))
     }
 }
 

@@ -45,7 +45,7 @@ async fn health(State(broker): State<Arc<Broker>>) -> Response {
     let up = match broker.store().probe().await {
         Ok(()) => true,
         Err(error) => {
-            slog::error!(broker.log(), "health check failed"; "error" => %error);
+            slog::error!(broker.log(), "health check failed"; "error" => crate::chain(&error));
             false
         }
     };

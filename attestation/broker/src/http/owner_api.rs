@@ -19,6 +19,7 @@ use super::answer::Refused;
 use super::body;
 use super::rcar::answer;
 use crate::broker::Broker;
+use crate::chain;
 use crate::store::{Outcome, Tx};
 
 /// Bytes of a body: a statement, a key, and JSON around them.
@@ -153,13 +154,7 @@ fn refuse_statement(error: &StatementError) -> Refused {
         _ => Code::Statement,
     };
     // The sources carry what is wrong with which field.
-    let mut detail = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        detail = format!("{detail}: {error}");
-        source = error.source();
-    }
-    Refused::new(code, detail)
+    Refused::new(code, chain(error))
 }
 
 async fn accept(mut tx: Tx<'_>) -> Result<Accepted, Refused> {

@@ -122,7 +122,8 @@ impl Store {
             return Err(AuditError::CheckpointKey(foreign.seq).into());
         }
 
-        let mut walk = Walk::default();
+        checkpoints.sort_by_key(|checkpoint| checkpoint.seq);
+        let mut walk = Walk::new(&checkpoints);
         loop {
             let rows = sqlx::query("SELECT record FROM audit WHERE seq > ? ORDER BY seq LIMIT ?")
                 .bind(walk.seq())
@@ -133,13 +134,13 @@ impl Store {
             for row in &rows {
                 let text: &str = row.try_get(0).map_err(query("read the audit log"))?;
                 writeln!(out, "{text}").map_err(write_failed)?;
-                walk.take(parse(text)?, &checkpoints)?;
+                walk.take(&parse(text)?)?;
             }
             if rows.len() < PAGE as usize {
                 break;
             }
         }
-        let head = walk.finish(&checkpoints)?;
+        let head = walk.finish()?;
         checkpoints.push(Checkpoint::sign(&head, &self.audit_key));
         for checkpoint in &checkpoints {
             let line = Exported::Checkpoint { checkpoint: checkpoint.clone() };
@@ -152,43 +153,53 @@ impl Store {
 }
 
 /// Verifies a log record by record, so that its length doesn't matter.
-#[derive(Default)]
-struct Walk {
-    last: Option<Record>,
+struct Walk<'a> {
+    head: Head,
+    /// Checkpoints not met yet, in order.
+    due: std::iter::Peekable<std::slice::Iter<'a, Checkpoint>>,
 }
 
-impl Walk {
-    fn seq(&self) -> i64 {
-        self.last.as_ref().and_then(|last| i64::try_from(last.seq).ok()).unwrap_or(0)
+impl<'a> Walk<'a> {
+    fn new(checkpoints: &'a [Checkpoint]) -> Self {
+        Self { head: Head::default(), due: checkpoints.iter().peekable() }
     }
 
-    fn take(&mut self, record: Record, checkpoints: &[Checkpoint]) -> Result<(), StoreError> {
-        let head = self.last.as_ref().map(Record::head).unwrap_or_default();
-        if record.seq != head.seq + 1 {
-            return Err(AuditError::Sequence { expected: head.seq + 1, found: record.seq }.into());
+    fn seq(&self) -> i64 {
+        i64::try_from(self.head.seq).unwrap_or(i64::MAX)
+    }
+
+    fn take(&mut self, record: &Record) -> Result<(), StoreError> {
+        let expected = self.head.seq + 1;
+        if record.seq != expected {
+            return Err(AuditError::Sequence { expected, found: record.seq }.into());
         }
-        if record.previous != head.hash {
+        if record.previous != self.head.hash {
             return Err(AuditError::Previous(record.seq).into());
         }
         let Record { time, event, subject, detail, .. } = record.clone();
-        if Record::after(&head, time, event, subject, detail)? != record {
+        if Record::after(&self.head, time, event, subject, detail)? != *record {
             return Err(AuditError::Hash(record.seq).into());
         }
-        for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint.seq == record.seq) {
+        self.head = record.head();
+        self.meet()
+    }
+
+    fn meet(&mut self) -> Result<(), StoreError> {
+        while let Some(checkpoint) = self.due.next_if(|checkpoint| checkpoint.seq <= self.head.seq) {
             checkpoint.verify()?;
-            if checkpoint.hash != record.hash {
-                return Err(AuditError::CheckpointHash(record.seq).into());
+            if (checkpoint.seq, &checkpoint.hash) != (self.head.seq, &self.head.hash) {
+                return Err(AuditError::CheckpointHash(checkpoint.seq).into());
             }
         }
-        self.last = Some(record);
         Ok(())
     }
 
-    fn finish(self, checkpoints: &[Checkpoint]) -> Result<Head, StoreError> {
-        let head = self.last.as_ref().map(Record::head).unwrap_or_default();
-        match checkpoints.iter().map(|checkpoint| checkpoint.seq).find(|seq| *seq > head.seq) {
-            Some(checkpoint) => Err(AuditError::Truncated { end: head.seq, checkpoint }.into()),
-            None => Ok(head),
+    fn finish(mut self) -> Result<Head, StoreError> {
+        // An empty log may have checkpoints of its emptiness.
+        self.meet()?;
+        match self.due.next() {
+            Some(due) => Err(AuditError::Truncated { end: self.head.seq, checkpoint: due.seq }.into()),
+            None => Ok(self.head),
         }
     }
 }

@@ -38,7 +38,7 @@ const READERS: u32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// SQLite refused.
-    #[error("the database can't {operation}: {source}")]
+    #[error("the database can't {operation}")]
     Query {
         /// What was tried.
         operation: &'static str,
@@ -57,7 +57,7 @@ pub enum StoreError {
     #[error("master.key is not the one that this database was made with; restore the right one")]
     MasterKey,
     /// A stored secret or row doesn't authenticate.
-    #[error("{what} in the database was changed: {source}")]
+    #[error("{what} in the database was changed")]
     Secret {
         /// Which row.
         what: String,
@@ -65,7 +65,7 @@ pub enum StoreError {
         source: SecretError,
     },
     /// A stored statement isn't what its owner signed.
-    #[error("{what} in the database was changed: {source}")]
+    #[error("{what} in the database was changed")]
     Statement {
         /// Which row.
         what: String,
@@ -81,7 +81,7 @@ pub enum StoreError {
         problem: String,
     },
     /// The audit log isn't whole, or a record can't be made.
-    #[error("audit log: {0}")]
+    #[error("audit log")]
     Audit(#[from] AuditError),
     /// The system gave no randomness.
     #[error("the system's random number generator failed")]
