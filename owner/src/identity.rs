@@ -1,4 +1,4 @@
-//! The owner's identity directory: `owner.key` (0600), `identity.toml` (repository, pinned broker),
+//! The owner's identity directory: `owner.key` (0600) and `owner.pub`, `identity.toml` (repository, pinned broker),
 //! `lineages.json` (last revision and policy serial of each lineage), `checkpoints.jsonl` (what
 //! pushes brought back from the broker's audit log).
 
@@ -97,6 +97,7 @@ impl IdentityDir {
         files::make_private_dir(&self.0)?;
         let key = OwnerKey::generate()?;
         key.save(&key_file)?;
+        files::write(&self.0.join("owner.pub"), format!("{}\n", key.public()).as_bytes(), Access::Public)?;
         let text = toml::to_string_pretty(identity).context("identity can't be written as TOML")?;
         files::write(&self.settings_file(), text.as_bytes(), Access::Public)?;
         Ok(key)

@@ -59,14 +59,22 @@ fn documents(text: &str) -> Vec<Value> {
 fn the_whole_way() {
     let (ca, broker, log, _) = broker();
     let (owner, registry) =
-        sealed(&ca, broker.port, &["--grant-logs", "clear", "--grant-exec", "client=/bin/date -u"]);
+        sealed(&ca, broker.port, &["--grant-logs", "clear", "--grant-exec", "billing=/bin/date -u"]);
     assert_eq!(registry.requests().len(), 1, "three containers, one image, one look-up");
 
     // What goes to the cluster.
     let objects = documents(&owner.read("pod-sealed.yaml"));
     let [config_map, pod] = &objects[..] else { panic!("{} objects", objects.len()) };
     let text = owner.read("pod-sealed.yaml");
-    for secret in ["s3cr3t", "API_TOKEN", "busybox", "registry.example", "runAsUser", "/site"] {
+    for secret in [
+        "correct horse",
+        "DATABASE_PASSWORD",
+        "Truffles",
+        "busybox",
+        "registry.example",
+        "runAsUser",
+        "/desk",
+    ] {
         assert!(!text.contains(secret), "{secret} is in the clear");
     }
     assert_eq!(config_map["metadata"]["namespace"], "shop");
@@ -84,15 +92,15 @@ fn the_whole_way() {
     let key = SpecKey::from_base64url(file["key"].as_str().unwrap()).unwrap();
     let spec = document.open(&key).unwrap();
     assert_eq!(spec.grants.logs, Logs::Clear);
-    assert_eq!(spec.grants.exec["client"], [["/bin/date", "-u"]]);
+    assert_eq!(spec.grants.exec["billing"], [["/bin/date", "-u"]]);
     assert_eq!(spec.registries[0].location, "http://10.0.2.2:5000");
-    assert_eq!(spec.images["setup"].digest, protocols::name::sha256(MANIFEST.as_bytes()));
-    assert_eq!(spec.images["setup"].reference, "registry.example:5000/busybox:1.35");
+    assert_eq!(spec.images["prices"].digest, protocols::name::sha256(MANIFEST.as_bytes()));
+    assert_eq!(spec.images["prices"].reference, "registry.example:5000/busybox:v1");
 
     owner.write("measure.json", &measurement("snp-emulated"));
     let said = owner.good(&["push", "pod-sealed.key.json", "--measurement", "measure.json"]);
     assert!(said.contains("EMULATED evidence is allowed"), "{said}");
-    owner.good(&["retire", "--lineage", "shop.web", "--revision", "1"]);
+    owner.good(&["retire", "--lineage", "shop.orders", "--revision", "1"]);
 
     let requests = broker.requests();
     let lines: Vec<_> = requests.iter().map(|seen| seen.line.as_str()).collect();
@@ -105,8 +113,8 @@ fn the_whole_way() {
     let registration = public.verify::<Registration>(&request.registration).unwrap();
     assert_eq!(registration.spec_digest, document.digest().to_string());
     assert_eq!(registration.key_sha256, protocols::name::sha256(key.as_bytes()));
-    assert_eq!((registration.lineage.as_str(), registration.revision), ("shop.web", 1));
-    assert_eq!((registration.workload_kind.as_str(), registration.workload_name.as_str()), ("Pod", "web"));
+    assert_eq!((registration.lineage.as_str(), registration.revision), ("shop.orders", 1));
+    assert_eq!((registration.workload_kind.as_str(), registration.workload_name.as_str()), ("Pod", "orders"));
     let request: PolicyRequest = serde_json::from_slice(&requests[1].body).unwrap();
     let policy = public.verify::<PolicyStatement>(&request.policy).unwrap();
     assert_eq!(policy.policy.launch_digest[0].digest, "ab".repeat(48));
@@ -156,7 +164,7 @@ fn resealing_is_another_revision_with_another_key() {
     let said = owner.good(&["seal", "pod.yaml", "--registry", &here, "--inline", "--show-public"]);
     assert!(said.contains("revision 2"), "{said}");
     assert!(said.contains("container.resources.limits") && said.contains("host reads"), "{said}");
-    assert!(!said.contains("s3cr3t"), "{said}");
+    assert!(!said.contains("correct horse"), "{said}");
     assert_ne!(owner.read("pod-sealed.key.json"), first.1);
     // Inline: no ConfigMap, the document is in the initdata.
     let objects = documents(&owner.read("pod-sealed.yaml"));
@@ -176,7 +184,7 @@ fn bad_manifests_are_refused_with_their_place() {
         error
     };
     let pod = example_pod("127.0.0.1:1");
-    let error = seal(&pod.replacen("    - name: setup", "   - name: setup\n  x: [", 1));
+    let error = seal(&pod.replacen("    - name: prices", "   - name: prices\n  x: [", 1));
     let place: Vec<_> = error.split(':').take(4).collect();
     assert!(
         error.contains("pod.yaml:")
@@ -193,7 +201,7 @@ fn bad_manifests_are_refused_with_their_place() {
     assert!(error.contains("spec.hostNetwork: not supported"), "{error}");
     assert!(seal(&format!("{pod}---\n{pod}")).contains("2 objects"));
     assert!(
-        seal(&pod.replacen("busybox:1.35", "Busybox:1.35", 1)).contains("container 'setup': image reference")
+        seal(&pod.replacen("busybox:v1", "Busybox:v1", 1)).contains("container 'prices': image reference")
     );
     assert!(owner.refused(&["seal", "missing.yaml"]).contains("missing.yaml: opening failed"));
 }
@@ -203,7 +211,7 @@ fn registries_are_held_to_their_word() {
     let owner = Owner::new(&certificates().0, 1);
     let seal = |registry: &Fake, tag: &str, more: &str| {
         let host = format!("127.0.0.1:{}", registry.port);
-        owner.write("pod.yaml", &example_pod(&host).replace(":1.35", tag));
+        owner.write("pod.yaml", &example_pod(&host).replace(":v1", tag));
         let option = format!("{host}=http://{host}{more}");
         owner.refused(&["seal", "pod.yaml", "--registry", &option])
     };
@@ -214,18 +222,18 @@ fn registries_are_held_to_their_word() {
     let lying = Fake::start(None, |_| {
         (200, vec![("docker-content-digest", format!("sha256:{}", "00".repeat(32)))], MANIFEST.into())
     });
-    assert!(seal(&lying, ":1.35", "").contains("sent bytes with digest"));
+    assert!(seal(&lying, ":v1", "").contains("sent bytes with digest"));
     let foreign = r#"{"schemaVersion":2,"manifests":[{"platform":{"os":"linux","architecture":"s390x"}}]}"#;
     assert!(
-        seal(&Fake::start(None, move |_| reply(200, foreign)), ":1.35", "").contains("no linux/amd64 image")
+        seal(&Fake::start(None, move |_| reply(200, foreign)), ":v1", "").contains("no linux/amd64 image")
     );
     assert!(
-        seal(&Fake::start(None, |_| reply(200, vec![b' '; 5 << 20])), ":1.35", "")
+        seal(&Fake::start(None, |_| reply(200, vec![b' '; 5 << 20])), ":v1", "")
             .contains("longer than 4194304")
     );
     let locked =
         Fake::start(None, |_| (401, vec![("www-authenticate", "Basic realm=\"x\"".into())], Vec::new()));
-    assert!(seal(&locked, ":1.35", "").contains("wants a login"));
+    assert!(seal(&locked, ":v1", "").contains("wants a login"));
 
     // Plain http only where it is said; and a dead registry is named.
     let registry = registry();
@@ -291,7 +299,7 @@ fn seen_host() -> String {
 #[test]
 fn the_brokers_refusal_is_passed_on() {
     let (ca, tls) = certificates();
-    let line = Refusal::new(Code::VersionExists, "revision 1 of lineage 'shop.web' exists").to_string();
+    let line = Refusal::new(Code::VersionExists, "revision 1 of lineage 'shop.orders' exists").to_string();
     let body = serde_json::to_vec(&KbsError::new("Sealpod", line)).unwrap();
     let broker = Fake::start(Some(tls), move |_| reply(401, body.clone()));
     let (owner, _registry) = sealed(&ca, broker.port, &[]);

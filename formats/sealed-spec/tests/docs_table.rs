@@ -42,10 +42,16 @@ fn the_example_pod_is_split() {
     let text = std::fs::read_to_string(docs().join("examples/pod.yaml")).unwrap();
     let split = split(serde_saphyr::from_str(&text).unwrap()).unwrap();
     let public = split.public.to_string();
-    for secret in
-        ["s3cr3t", "API_TOKEN", "busybox", "hello", "httpd", "runAsUser", "/site", "registry.example"]
-    {
+    for secret in [
+        "correct horse",
+        "DATABASE_PASSWORD",
+        "Truffles",
+        "busybox",
+        "runAsUser",
+        "/desk",
+        "registry.example",
+    ] {
         assert!(text.contains(secret) && !public.contains(secret), "{secret}");
     }
-    assert!(public.contains("server/readiness"));
+    assert!(public.contains("api/liveness"));
 }

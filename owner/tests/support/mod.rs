@@ -176,15 +176,15 @@ impl Owner {
 /// The documentation's example, with every image at `host`.
 pub(crate) fn example_pod(host: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/pod.yaml");
-    std::fs::read_to_string(path).unwrap().replace("registry.example:5000", host)
+    std::fs::read_to_string(path).unwrap().replace("registry.example/", &format!("{host}/"))
 }
 
 pub(crate) const MANIFEST: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}"#;
 
-/// A registry that has `busybox:1.35`.
+/// A registry that has `busybox:v1`.
 pub(crate) fn registry() -> Fake {
     Fake::start(None, |seen| {
-        if seen.line == "GET /v2/busybox/manifests/1.35" { reply(200, MANIFEST) } else { reply(404, "{}") }
+        if seen.line == "GET /v2/busybox/manifests/v1" { reply(200, MANIFEST) } else { reply(404, "{}") }
     })
 }
