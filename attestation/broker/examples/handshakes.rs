@@ -23,13 +23,14 @@ use anyhow::{Result, bail};
 use axum::http::StatusCode;
 use futures::StreamExt;
 use futures::stream;
+use protocols::rcar::ATTEST_PATH;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
 use sealpod_broker::config::Limits;
 
-use support::World;
+use support::{Answer, World, get, post, resource_path};
 
 /// Requests under way at once.
 const CLIENTS: usize = 8;
@@ -83,22 +84,24 @@ async fn handshakes(count: usize) -> Result<Vec<(&'static str, Phase)>> {
     let world = World::with(limits, true).await;
     let pushed = world.push(1).await;
     let (mut sessions, auth) = phase(0..count, |_| world.auth()).await;
-    let mut guests = Vec::with_capacity(count);
+    let (mut evidence, mut requests) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for (cookie, nonce) in sessions.drain(..) {
-        let guest = pushed.guest();
-        let request = guest.attest_request(&nonce);
-        guests.push((cookie, request));
+        let body = serde_json::to_value(pushed.guest().attest_request(&nonce))?;
+        evidence.push(post(ATTEST_PATH, &body, &[("cookie", &cookie)]));
+        requests.push(get(&resource_path(pushed.key_id()), &[("cookie", &cookie)]));
     }
-    let (answers, attest) = phase(guests.iter(), |(cookie, request)| world.attest(cookie, request)).await;
-    if let Some(refused) = answers.iter().find(|answer| answer.status != StatusCode::OK) {
-        bail!("an attestation was refused: {refused:?}");
-    }
-    let (answers, resource) =
-        phase(guests.iter(), |(cookie, _)| world.resource(cookie, pushed.key_id())).await;
-    if let Some(refused) = answers.iter().find(|answer| answer.status != StatusCode::OK) {
-        bail!("a release was refused: {refused:?}");
-    }
+    let (answers, attest) = phase(evidence.into_iter(), |request| world.send(request)).await;
+    all_granted(&answers)?;
+    let (answers, resource) = phase(requests.into_iter(), |request| world.send(request)).await;
+    all_granted(&answers)?;
     Ok(vec![("auth", auth), ("attest", attest), ("resource", resource)])
+}
+
+fn all_granted(answers: &[Answer]) -> Result<()> {
+    match answers.iter().find(|answer| answer.status != StatusCode::OK) {
+        Some(refused) => bail!("a request was refused: {refused:?}"),
+        None => Ok(()),
+    }
 }
 
 /// Runs one request for each item, a few at a time.

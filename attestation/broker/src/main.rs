@@ -58,8 +58,8 @@ enum OwnerCommand {
         /// The owner's repository
         #[arg(long)]
         repository: String,
-        /// The owner's public key, as 'sealpod init' printed it
-        #[arg(long)]
+        /// The owner's public key, as 'sealpod init' printed it; base64url may start with a hyphen
+        #[arg(long, allow_hyphen_values = true)]
         key: OwnerPublicKey,
     },
 }

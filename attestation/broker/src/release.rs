@@ -3,8 +3,10 @@
 //! Appraised evidence → the registration of exactly the sealed spec that it names → the owner's policy in
 //! force → a row for the release and its audit record → the key, wrapped to the attested key.
 
+use std::sync::Arc;
+
 use protocols::audit::Checkpoint;
-use protocols::owner::{MinimumTcb, PolicyStatement, PolicyTee, ReleasePolicy, Verified};
+use protocols::owner::{MinimumTcb, PolicyStatement, PolicyTee, Registration, ReleasePolicy, Verified};
 use protocols::rcar::{JweFlattened, ResourceUri, wrap};
 use protocols::refusal::Code;
 use serde_json::json;
@@ -14,7 +16,7 @@ use verifier::{LaunchDigest, ReferenceValues, TeeKind};
 use crate::appraise::{Attested, denied};
 use crate::broker::Broker;
 use crate::http::Refused;
-use crate::store::{Registered, Release, Tx};
+use crate::store::{Registered, Release, Standing, Tx};
 
 /// A released key on its way out.
 pub(crate) struct Released {
@@ -28,7 +30,7 @@ pub(crate) struct Released {
 struct Grant<'a> {
     attested: &'a Attested,
     registered: Registered,
-    policy: Verified<PolicyStatement>,
+    policy: Arc<Verified<PolicyStatement>>,
     evidence: verifier::Grant,
 }
 
@@ -66,33 +68,28 @@ async fn decide<'a>(
 ) -> Result<Grant<'a>, Refused> {
     let config = attested.sealed().map_err(|reason| nothing_to_release().because(reason))?;
     let spec = config.sealed_spec.to_string();
-    let found = tx.registration(&uri.to_string()).await?;
-    let own = tx.has_spec(uri.repository(), &spec).await?;
-    let registered = match found {
-        Some(registered) if registered.statement().spec_digest == spec => registered,
-        Some(registered) if own => {
+    let standing = tx.standing(&uri.to_string()).await?;
+    let named = |standing: &Standing| standing.registered.statement().spec_digest == spec;
+    // Asked whether the key exists or not, so that the answers take the same time too.
+    let own = !standing.as_ref().is_some_and(named) && tx.has_spec(uri.repository(), &spec).await?;
+    let Some(Standing { registered, retired, policy }) = standing else {
+        return Err(nothing_to_release().because("no such key is registered"));
+    };
+    let Registration { lineage, revision, spec_digest, .. } = registered.statement();
+    if *spec_digest != spec {
+        if own {
             return Err(Refused::new(
                 Code::SpecDigest,
                 format!(
-                    "{uri} is the key of sealed spec {}; the guest's initdata names {spec}; ask for the key \
-                     that was sealed with it",
-                    registered.statement().spec_digest
+                    "{uri} is the key of sealed spec {spec_digest}; the guest's initdata names {spec}; ask \
+                     for the key that was sealed with it"
                 ),
             ));
         }
-        Some(registered) => {
-            let reason =
-                format!("the key is for sealed spec {}, not {spec}", registered.statement().spec_digest);
-            return Err(nothing_to_release().because(reason));
-        }
-        None => return Err(nothing_to_release().because("no such key is registered")),
-    };
-
-    let (repository, lineage, revision) = {
-        let statement = registered.statement();
-        (statement.repository.clone(), statement.lineage.clone(), statement.revision)
-    };
-    if tx.is_retired(&repository, &lineage, revision).await? {
+        let reason = format!("the key is for sealed spec {spec_digest}, not {spec}");
+        return Err(nothing_to_release().because(reason));
+    }
+    if retired {
         return Err(Refused::new(
             Code::RevisionRetired,
             format!(
@@ -100,13 +97,13 @@ async fn decide<'a>(
             ),
         ));
     }
-    let Some(policy) = tx.policy(&repository, &lineage).await? else {
+    let Some(policy) = policy else {
         return Err(Refused::new(
             Code::PolicyMissing,
             format!("lineage '{lineage}' has no release policy; its owner adds one with 'sealpod push'"),
         ));
     };
-    if revision < policy.policy.minimum_revision {
+    if *revision < policy.policy.minimum_revision {
         return Err(Refused::new(
             Code::RevisionMinimum,
             format!(

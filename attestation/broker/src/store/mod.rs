@@ -8,6 +8,7 @@ mod audit_log;
 mod owners;
 mod releases;
 mod schema;
+mod standing;
 mod statements;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::secrets::{MasterKey, Place, SecretError};
 pub use audit_log::Exported;
 pub use owners::Enrolment;
 pub use releases::{Release, Reservation};
+pub use standing::Standing;
 pub use statements::{Outcome, Registered};
 
 /// How long a transaction may wait for the writer before it fails.
@@ -100,6 +102,8 @@ pub struct Store {
     master: MasterKey,
     audit_key: AuditKey,
     clock: Clock,
+    registrations: standing::KnownRegistrations,
+    policies: standing::KnownPolicies,
 }
 
 impl Store {
@@ -146,7 +150,8 @@ impl Store {
         let writer = pool(1, options(path)).await.map_err(query("be opened"))?;
         schema::migrate(&mut *writer.acquire().await.map_err(query("be opened"))?).await?;
         let readers = pool(READERS, options(path).read_only(true)).await.map_err(query("be opened"))?;
-        let store = Self { writer, readers, master, audit_key, clock };
+        let (registrations, policies) = Default::default();
+        let store = Self { writer, readers, master, audit_key, clock, registrations, policies };
         store.check_master_key().await?;
         Ok(store)
     }

@@ -70,11 +70,22 @@ impl Store {
 fn read(master: &MasterKey, repository: &str, row: &SqliteRow) -> Result<OwnerPublicKey, StoreError> {
     let text: &str = row.try_get(0).map_err(query(LOOK_UP))?;
     let tag: &[u8] = row.try_get(1).map_err(query(LOOK_UP))?;
-    let what = || format!("the owner row of '{repository}'");
+    check(master, repository, text, tag)?;
+    text.parse().map_err(|error: KeyError| StoreError::Damaged {
+        what: row_of(repository),
+        problem: error.to_string(),
+    })
+}
+
+/// Checks that an owner's row is one that this broker wrote.
+pub(super) fn check(master: &MasterKey, repository: &str, key: &str, tag: &[u8]) -> Result<(), StoreError> {
     master
-        .check_tag(TABLE, &[repository, text], tag)
-        .map_err(|source| StoreError::Secret { what: what(), source })?;
-    text.parse().map_err(|error: KeyError| StoreError::Damaged { what: what(), problem: error.to_string() })
+        .check_tag(TABLE, &[repository, key], tag)
+        .map_err(|source| StoreError::Secret { what: row_of(repository), source })
+}
+
+fn row_of(repository: &str) -> String {
+    format!("the owner row of '{repository}'")
 }
 
 /// What came of an enrolment.

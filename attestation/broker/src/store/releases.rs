@@ -31,25 +31,13 @@ impl Tx<'_> {
         policy_serial: u64,
     ) -> Result<Reservation, StoreError> {
         const OPERATION: &str = "reserve a release";
-        let found =
-            sqlx::query("SELECT id FROM releases WHERE key_id = ? AND spec_digest = ? AND attested_key = ?")
-                .bind(key_id)
-                .bind(spec_digest)
-                .bind(attested_key)
-                .fetch_optional(&mut *self.inner)
-                .await
-                .map_err(query(OPERATION))?;
-        if let Some(row) = found {
-            let id = row.try_get(0).map_err(query(OPERATION))?;
-            return Ok(Reservation { release: Release { id }, new: false });
-        }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| StoreError::Random)?;
         let id = hex::encode(id);
         let serial = i64::try_from(policy_serial).unwrap_or(i64::MAX);
-        sqlx::query(
+        let made = sqlx::query(
             "INSERT INTO releases (id, key_id, spec_digest, attested_key, state, policy_serial, reserved_at)
-             VALUES (?, ?, ?, ?, 'reserved', ?, ?)",
+             VALUES (?, ?, ?, ?, 'reserved', ?, ?) ON CONFLICT (key_id, spec_digest, attested_key) DO NOTHING",
         )
         .bind(&id)
         .bind(key_id)
@@ -60,7 +48,19 @@ impl Tx<'_> {
         .execute(&mut *self.inner)
         .await
         .map_err(query(OPERATION))?;
-        Ok(Reservation { release: Release { id }, new: true })
+        if made.rows_affected() == 1 {
+            return Ok(Reservation { release: Release { id }, new: true });
+        }
+        let row =
+            sqlx::query("SELECT id FROM releases WHERE key_id = ? AND spec_digest = ? AND attested_key = ?")
+                .bind(key_id)
+                .bind(spec_digest)
+                .bind(attested_key)
+                .fetch_one(&mut *self.inner)
+                .await
+                .map_err(query(OPERATION))?;
+        let id = row.try_get(0).map_err(query(OPERATION))?;
+        Ok(Reservation { release: Release { id }, new: false })
     }
 
     /// Marks releases as delivered.

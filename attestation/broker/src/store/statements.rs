@@ -3,6 +3,8 @@
 //! A statement is verified again with its owner's key whenever it is read, so whoever holds the database
 //! alone can't write one.
 
+use std::sync::Arc;
+
 use protocols::name;
 use protocols::owner::{OwnerPublicKey, PolicyStatement, Registration, Retirement, Statement, Verified};
 use sqlx::Row;
@@ -24,8 +26,8 @@ pub enum Outcome {
 
 /// A registration as stored.
 pub struct Registered {
-    statement: Verified<Registration>,
-    sealed_key: Vec<u8>,
+    pub(super) statement: Arc<Verified<Registration>>,
+    pub(super) sealed_key: Vec<u8>,
 }
 
 impl Registered {
@@ -96,23 +98,6 @@ impl Tx<'_> {
         Ok(Outcome::Added)
     }
 
-    /// The registration of `key_id`.
-    pub(crate) async fn registration(&mut self, key_id: &str) -> Result<Option<Registered>, StoreError> {
-        const OPERATION: &str = "look up a registration";
-        let row = sqlx::query("SELECT repository, statement, sealed_key FROM registrations WHERE key_id = ?")
-            .bind(key_id)
-            .fetch_optional(&mut *self.inner)
-            .await
-            .map_err(query(OPERATION))?;
-        let Some(row) = row else { return Ok(None) };
-        let repository: String = row.try_get(0).map_err(query(OPERATION))?;
-        let jws: String = row.try_get(1).map_err(query(OPERATION))?;
-        let sealed_key = row.try_get(2).map_err(query(OPERATION))?;
-        let statement: Verified<Registration> = self.reverify(&repository, &jws, key_id).await?;
-        same(key_id, &statement.key_id, key_id)?;
-        Ok(Some(Registered { statement, sealed_key }))
-    }
-
     /// Whether `repository` has a registration of this sealed spec.
     pub(crate) async fn has_spec(&mut self, repository: &str, spec_digest: &str) -> Result<bool, StoreError> {
         sqlx::query("SELECT 1 FROM registrations WHERE repository = ? AND spec_digest = ?")
@@ -164,7 +149,7 @@ impl Tx<'_> {
     }
 
     /// The policy in force for a lineage.
-    pub(crate) async fn policy(
+    async fn policy(
         &mut self,
         repository: &str,
         lineage: &str,
@@ -224,7 +209,7 @@ impl Tx<'_> {
 
     /// Whether a revision was retired. A row counts as it stands: its signature could only be a reason to
     /// release what somebody ended.
-    pub(crate) async fn is_retired(
+    async fn is_retired(
         &mut self,
         repository: &str,
         lineage: &str,
@@ -257,7 +242,7 @@ impl Tx<'_> {
     }
 }
 
-fn same(what: &str, found: &str, wanted: &str) -> Result<(), StoreError> {
+pub(super) fn same(what: &str, found: &str, wanted: &str) -> Result<(), StoreError> {
     if found == wanted {
         return Ok(());
     }
@@ -267,7 +252,7 @@ fn same(what: &str, found: &str, wanted: &str) -> Result<(), StoreError> {
     })
 }
 
-fn number(value: u64) -> Result<i64, StoreError> {
+pub(super) fn number(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Damaged {
         what: "a number".into(),
         problem: format!("{value} is out of range"),

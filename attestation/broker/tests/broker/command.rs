@@ -110,7 +110,7 @@ fn bad_names_and_keys_are_refused_before_anything_happens() {
     let key = OwnerKey::generate().unwrap().public().to_string();
     let bad = run(&["owner", "enrol", "--repository", "Shop", "--key", &key], &config);
     assert!(!bad.status.success() && stderr(&bad).contains("'Shop' is not valid"), "{bad:?}");
-    let bad = run(&["owner", "enrol", "--repository", "shop", "--key", "AAAA"], &config);
+    let bad = run(&["owner", "enrol", "--repository", "shop", "--key", "-AAA"], &config);
     assert!(!bad.status.success() && stderr(&bad).contains("43 characters"), "{bad:?}");
 }
 

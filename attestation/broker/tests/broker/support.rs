@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Extension;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use http_body_util::BodyExt;
@@ -40,6 +39,7 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) broker: Arc<Broker>,
     pub(crate) owner: Owner,
+    service: TowerToHyperService<Router>,
     ahead: Arc<AtomicU64>,
     deliveries: JoinHandle<()>,
 }
@@ -85,21 +85,23 @@ impl World {
         let owner = enrol(&config, "shop").await;
         let ahead = Arc::new(AtomicU64::new(0));
         let (broker, deliveries) = start(&config, &ahead).await;
-        Self { dir, config, broker, owner, ahead, deliveries }
+        let service = TowerToHyperService::new(router(broker.clone()));
+        Self { dir, config, broker, owner, service, ahead, deliveries }
     }
 
     /// Stops the broker and starts it again on the same state.
     pub(crate) async fn restart(self) -> Self {
-        let Self { dir, config, broker, owner, ahead, deliveries } = self;
-        drop(broker);
+        let Self { dir, config, broker, owner, service, ahead, deliveries } = self;
+        drop((broker, service));
         deliveries.await.unwrap();
         let (broker, deliveries) = start(&config, &ahead).await;
-        Self { dir, config, broker, owner, ahead, deliveries }
+        let service = TowerToHyperService::new(router(broker.clone()));
+        Self { dir, config, broker, owner, service, ahead, deliveries }
     }
 
     /// Stops the broker; the state directory stays.
     pub(crate) async fn stop(self) -> (TempDir, Config) {
-        drop(self.broker);
+        drop((self.broker, self.service));
         self.deliveries.await.unwrap();
         (self.dir, self.config)
     }
@@ -118,10 +120,9 @@ impl World {
         self.send_from(ADDRESS, request).await
     }
 
-    pub(crate) async fn send_from(&self, address: IpAddr, request: Request<Body>) -> Answer {
-        let service: TowerToHyperService<Router> =
-            TowerToHyperService::new(router(self.broker.clone()).layer(Extension(Peer(address))));
-        let response = service.call(request).await.unwrap();
+    pub(crate) async fn send_from(&self, address: IpAddr, mut request: Request<Body>) -> Answer {
+        request.extensions_mut().insert(Peer(address));
+        let response = self.service.call(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
