@@ -164,4 +164,37 @@ mod tests {
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
         resolve(volume.path(), "file", "f").unwrap();
     }
+
+    #[test]
+    fn what_was_found_stays_bound_whatever_the_path_becomes() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root to mount");
+            return;
+        }
+        let (volume, place) = (volume(), tempfile::tempdir().unwrap());
+        let mount = |sub_path: &str| sealed_spec::podspec::VolumeMount {
+            name: "v".into(),
+            mount_path: "/m".into(),
+            sub_path: Some(sub_path.into()),
+            read_only: None,
+        };
+        let container = Container { volume_mounts: vec![mount(""), mount("a/b")], ..Default::default() };
+        let volumes = BTreeMap::from([("v".to_owned(), volume.path().to_owned())]);
+        let bound = match bind_sub_paths(&container, &volumes, &place.path().join("sub")) {
+            Err(OciError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                println!("skipped: can't mount here");
+                return;
+            }
+            other => other.unwrap(),
+        };
+        assert_eq!(bound.source(0), None);
+        let source = bound.source(1).unwrap().to_owned();
+        // Another container swaps the path for a link to somewhere else.
+        fs::rename(volume.path().join("a"), volume.path().join("old")).unwrap();
+        symlink("/etc", volume.path().join("a")).unwrap();
+        fs::write(source.join("file"), "x").unwrap();
+        assert!(volume.path().join("old/b/file").is_file());
+        drop(bound);
+        assert_eq!(fs::read_dir(source).unwrap().count(), 0);
+    }
 }
