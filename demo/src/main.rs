@@ -6,6 +6,7 @@ mod hostile;
 mod narrate;
 mod pod;
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -15,11 +16,18 @@ use sealpod_tests::installation::Installation;
 use crate::narrate::Narrator;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    tokio::select! {
-        result = show() => result,
-        // Dropping the rest ends every guest and daemon.
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted; everything that was started is gone"),
+async fn main() -> ExitCode {
+    // Dropping the story ends every guest and daemon.
+    let told = tokio::select! {
+        told = show() => told,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; everything that was started is gone")),
+    };
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\ndemo: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

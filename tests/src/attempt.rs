@@ -68,6 +68,8 @@ pub enum Attempt {
     ChangedCommandLine,
     /// Another owner's genuine guest asks for this pod's key.
     ForeignInitdata,
+    /// A genuine guest of another pod of the same owner asks for this pod's key.
+    OtherPod,
     /// The guest was launched for other initdata than it finds.
     OtherHostData,
     /// The guest is launched without initdata.
@@ -84,9 +86,10 @@ pub enum Attempt {
 
 impl Attempt {
     /// Those that the demo shows.
-    pub const SHOWN: [Self; 6] = [
+    pub const SHOWN: [Self; 7] = [
         Self::ChangedInitrd,
         Self::ForeignInitdata,
+        Self::OtherPod,
         Self::OtherHostData,
         Self::TamperedDocument,
         Self::BrokerInBetween,
@@ -100,6 +103,7 @@ impl Attempt {
             Self::ChangedInitrd => "one byte of the initrd changed",
             Self::ChangedCommandLine => "one word added to the kernel command line",
             Self::ForeignInitdata => "another owner's genuine guest asks for this pod's key",
+            Self::OtherPod => "a genuine guest of the owner's other pod asks for this pod's key",
             Self::OtherHostData => "initdata that doesn't match HOST_DATA",
             Self::NoInitdata => "a guest without initdata",
             Self::TamperedDocument => "one character of the sealed document changed",
@@ -114,7 +118,9 @@ impl Attempt {
     pub fn expected(self) -> Code {
         match self {
             Self::ChangedInitrd | Self::ChangedCommandLine => Code::LaunchDigest,
-            Self::ForeignInitdata => Code::SpecDigest,
+            // The same answer as for a key that doesn't exist: tenants learn nothing of each other.
+            Self::ForeignInitdata => Code::Resource,
+            Self::OtherPod => Code::SpecDigest,
             Self::OtherHostData => Code::HostDataMismatch,
             Self::NoInitdata => Code::InitdataMissing,
             Self::TamperedDocument => Code::SpecDigestMismatch,
@@ -135,7 +141,11 @@ impl Attempt {
         match self {
             Self::ChangedInitrd => host.guest.initrd = stage.world.initrd_with_one_byte_changed()?,
             Self::ChangedCommandLine => host.guest.append.push_str(" quiet"),
-            Self::ForeignInitdata => host.initdata = foreign_initdata(stage, &host.initdata)?,
+            Self::ForeignInitdata => {
+                let mallory = stage.world.enrolled_owner("mallory")?;
+                host.initdata = initdata_of_another_pod(stage, &mallory, &host.initdata)?;
+            }
+            Self::OtherPod => host.initdata = initdata_of_another_pod(stage, &stage.owner, &host.initdata)?,
             Self::OtherHostData => host.host_data = Some([0x5a; 32]),
             Self::NoInitdata => {
                 host.initdata.clear();
@@ -160,14 +170,13 @@ impl Attempt {
     }
 }
 
-/// Initdata of another enrolled owner's own sealed pod, with this pod's key id in it.
-fn foreign_initdata(stage: &Stage, ours: &[u8]) -> Result<Vec<u8>> {
-    let mallory = stage.world.enrolled_owner("mallory")?;
-    let manifest = stage.world.directory().join("mallory.yaml");
-    fs::write(&manifest, MALLORYS_POD).context("cannot write mallory's pod")?;
-    let output = stage.world.directory().join("mallory-sealed.yaml");
-    let sealed = mallory.seal(&manifest, &output, stage.world.registry(), &[])?;
-    mallory.push(&sealed, &stage.measurement)?;
+/// Initdata of another pod that `owner` sealed and pushed, with this pod's key id in it.
+fn initdata_of_another_pod(stage: &Stage, owner: &Owner, ours: &[u8]) -> Result<Vec<u8>> {
+    let manifest = stage.world.directory().join("other.yaml");
+    fs::write(&manifest, OTHER_POD).context("cannot write the other pod")?;
+    let output = stage.world.directory().join("other-sealed.yaml");
+    let sealed = owner.seal(&manifest, &output, stage.world.registry(), &[])?;
+    owner.push(&sealed, &stage.measurement)?;
     let theirs = Host::honest(&sealed.manifest, &stage.guest, &stage.world.relay_socket())?.initdata;
 
     let key_of = |initdata: &[u8]| -> Result<String> {
@@ -177,10 +186,10 @@ fn foreign_initdata(stage: &Stage, ours: &[u8]) -> Result<Vec<u8>> {
     Ok(text.replace(&key_of(&theirs)?, &key_of(ours)?).into_bytes())
 }
 
-const MALLORYS_POD: &str = "\
+const OTHER_POD: &str = "\
 apiVersion: v1
 kind: Pod
-metadata: {name: thief}
+metadata: {name: other}
 spec:
   containers:
     - name: main

@@ -19,7 +19,7 @@ const BOOT: Duration = Duration::from_secs(180);
 pub struct Host {
     /// The pod of placeholders.
     pub pod: Pod,
-    /// The initdata that the guest's device will hold.
+    /// The initdata that the guest's device will hold; empty: no device.
     pub initdata: Vec<u8>,
     /// HOST_DATA, where it is not the digest of the initdata.
     pub host_data: Option<[u8; 32]>,
@@ -60,8 +60,12 @@ impl Host {
     /// # Errors
     /// When the guest doesn't come up, with its console's last lines.
     pub async fn boot(&self, state: &Path) -> Result<Running> {
+        let initdata_device = match self.initdata.as_slice() {
+            [] => Vec::new(),
+            initdata => device::encode(initdata).context("cannot frame the initdata")?,
+        };
         let options = BootOptions {
-            initdata_device: device::encode(&self.initdata).context("cannot frame the initdata")?,
+            initdata_device,
             host_data: self.host_data.unwrap_or_else(|| initdata::digest(&self.initdata)),
             relay_socket: Some(self.relay.clone()),
             state_dir: state.to_owned(),

@@ -37,8 +37,7 @@ impl Installation {
     /// Where cargo builds.
     #[must_use]
     pub fn target_directory() -> PathBuf {
-        std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Self::repository().join("target"), PathBuf::from)
     }
 
     /// A built program.
@@ -56,6 +55,7 @@ impl Installation {
     /// The checkout.
     #[must_use]
     pub fn repository() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        here.parent().unwrap_or(here).to_owned()
     }
 }

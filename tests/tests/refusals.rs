@@ -29,6 +29,7 @@ refused! {
     one_byte_of_the_initrd: ChangedInitrd,
     one_word_of_the_kernel_command_line: ChangedCommandLine,
     another_owners_guest_asks_for_the_key: ForeignInitdata,
+    another_pods_guest_asks_for_the_key: OtherPod,
     host_data_of_other_initdata: OtherHostData,
     no_initdata_at_all: NoInitdata,
     one_character_of_the_sealed_document: TamperedDocument,

@@ -37,7 +37,7 @@ fn the_example_pod_runs_as_sealed() {
     let verify = |log| Finished::of(stage.owner.command("audit").arg("verify").arg(log)).unwrap();
     verify(&log).success("sealpod audit verify").unwrap();
     let text = std::fs::read_to_string(&log).unwrap();
-    assert!(text.contains("release"), "no release in the audit log:\n{text}");
+    assert!(text.contains("key.released"), "no release in the audit log:\n{text}");
     assert!(text.contains("emulated"), "the verdict does not say that it was emulated:\n{text}");
 
     // A log with one record less no longer holds what the owner's checkpoint saw.
