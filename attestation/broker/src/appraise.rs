@@ -7,8 +7,7 @@ use protocols::rcar::{AttestRequest, InitData, Jwk, binding, report_data};
 use protocols::refusal::Code;
 use sealed_spec::initdata::{self, Initdata, SealpodConfig};
 use serde_json::{Value, json};
-use tee_evidence::snp::json::from_kbs;
-use verifier::snp::{Anchors, Appraised, Evidence, Session};
+use verifier::snp::{Anchors, Appraised, Evidence, Session, from_kbs};
 use verifier::{Check, Denial, Trust};
 
 use crate::http::Refused;

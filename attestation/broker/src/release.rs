@@ -10,7 +10,7 @@ use protocols::owner::{MinimumTcb, PolicyStatement, PolicyTee, Registration, Rel
 use protocols::rcar::{JweFlattened, ResourceUri, wrap};
 use protocols::refusal::Code;
 use serde_json::json;
-use tee_evidence::snp::Tcb;
+use verifier::snp::Tcb;
 use verifier::{LaunchDigest, ReferenceValues, TeeKind};
 
 use crate::appraise::{Attested, denied};

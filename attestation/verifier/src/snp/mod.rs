@@ -11,6 +11,8 @@ mod memo;
 pub use anchors::{AnchorError, Anchors, EMULATED_OID};
 pub use appraisal::{Appraised, Session};
 pub use evidence::{Evidence, SignatureChecked};
+/// Callers speak of evidence in the verifier's terms alone.
+pub use tee_evidence::snp::{Tcb, json::from_kbs};
 
 #[cfg(test)]
 mod tests;
