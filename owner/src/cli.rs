@@ -204,6 +204,7 @@ pub(crate) struct AuditArgs {
     /// What `sealpod-broker audit export` wrote
     pub(crate) log: PathBuf,
     /// The broker's audit key, if no push has brought it yet
-    #[arg(long, value_name = "KEY")]
+    // One public key in 64 starts with a hyphen.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(crate) key: Option<protocols::audit::AuditPublicKey>,
 }
