@@ -45,6 +45,8 @@ pub(crate) fn appraise(
             "the evidence is for another session's nonce; start again with /kbs/v0/auth",
         ));
     }
+    // Before it is hashed, stored or named in a release: a key that nothing can be wrapped to gets none.
+    runtime.tee_pubkey.validate().map_err(|error| Refused::new(Code::Evidence, error.to_string()))?;
     let nonce = nonce.spend();
     let init_data = request.init_data.as_ref().map(measured).transpose()?;
     let evidence = &request.tee_evidence;

@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::broker::Broker;
 use crate::config::Limits;
 use crate::http::{self, Peer};
+use crate::sessions::share_of;
 
 /// Bytes of a request's header, and the number of its fields.
 const HEADER_BYTES: usize = 64 * 1024;
@@ -170,7 +171,7 @@ impl Connections {
 
     fn admit(&self, address: IpAddr) -> Option<Slot> {
         let permit = self.all.clone().try_acquire_owned().ok()?;
-        let address = address.to_canonical();
+        let address = share_of(address);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let open = by_address.entry(address).or_insert(0);
         if *open >= self.most_per_address {
@@ -221,6 +222,11 @@ mod tests {
         assert_eq!(slots.len(), 3);
         slots.push(connections.admit(b).unwrap());
         assert!(connections.admit(b).is_none());
+        slots.clear();
+        // All of a /64 is one machine's.
+        slots.extend((0..10).filter_map(|n| connections.admit(format!("2001:db8::{n}").parse().unwrap())));
+        assert_eq!(slots.len(), 3);
+        slots.push(connections.admit("2001:db8:0:1::1".parse().unwrap()).unwrap());
         slots.clear();
         assert!(connections.by_address.lock().unwrap().is_empty());
         assert!(connections.admit(a).is_some());

@@ -331,7 +331,7 @@ impl<A> Table<A> {
 }
 
 /// IPv6 addresses count by /64: a single machine has all of it.
-fn share_of(address: IpAddr) -> IpAddr {
+pub(crate) fn share_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),

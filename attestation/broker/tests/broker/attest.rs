@@ -1,7 +1,7 @@
 //! Sessions and evidence: each way in which an attestation is refused.
 
 use axum::http::StatusCode;
-use protocols::rcar::{AUTH_PATH, EphemeralKey};
+use protocols::rcar::{AUTH_PATH, EphemeralKey, Jwk};
 use protocols::refusal::Code;
 use sealpod_broker::config::Limits;
 use sealpod_emulator::processor::Faults;
@@ -103,6 +103,27 @@ async fn evidence_with_another_sessions_key_is_refused() {
     request.runtime_data.tee_pubkey = EphemeralKey::generate().unwrap().public_jwk();
     let answer = world.attest(&cookie, &request).await;
     assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, Code::Binding));
+}
+
+#[tokio::test]
+async fn a_key_that_nothing_can_be_wrapped_to_is_refused() {
+    let world = World::new().await;
+    let guest = Machine::default().boot(None);
+    let good = guest.key.public_jwk();
+    let long = "A".repeat(100_000);
+    for bad in [
+        Jwk { alg: "RSA-OAEP-256".into(), ..good.clone() },
+        Jwk { crv: "P-521".into(), ..good.clone() },
+        Jwk { kty: "OKP".into(), ..good.clone() },
+        Jwk { x: good.y.clone(), ..good.clone() },
+        Jwk { y: format!("{}=", good.y), ..good.clone() },
+        Jwk { x: long.clone(), ..good.clone() },
+    ] {
+        // The evidence is bound to that very key: nothing else is wrong.
+        let (cookie, nonce) = world.auth().await;
+        let answer = world.attest(&cookie, &guest.attest_request_as(&nonce, bad.clone())).await;
+        assert_eq!((answer.status, answer.code()), (StatusCode::BAD_REQUEST, Code::Evidence), "{bad:?}");
+    }
 }
 
 #[tokio::test]
