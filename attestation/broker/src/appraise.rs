@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use protocols::rcar::{AttestRequest, InitData, Jwk, binding, report_data};
 use protocols::refusal::Code;
 use sealed_spec::initdata::{self, Initdata, SealpodConfig};
+use sealed_spec::{KeyId, SpecDigest};
 use serde_json::{Value, json};
 use verifier::snp::{Anchors, Appraised, Evidence, Session, from_kbs};
 use verifier::{Check, Denial, Trust};
@@ -25,7 +26,20 @@ pub(crate) struct Attested {
     thumbprint: String,
     report_data: [u8; 64],
     init_data: Option<[u8; 32]>,
-    sealed: Result<SealpodConfig, String>,
+    sealed: Result<Named, String>,
+}
+
+/// What initdata names. The rest of it is the guest's business, and would be memory for its taking.
+pub(crate) struct Named {
+    /// Digest of the one sealed spec that the guest can open.
+    pub(crate) sealed_spec: SpecDigest,
+    key_id: KeyId,
+}
+
+impl From<SealpodConfig> for Named {
+    fn from(config: SealpodConfig) -> Self {
+        Self { sealed_spec: config.sealed_spec, key_id: config.key_id }
+    }
 }
 
 /// Checks evidence against a session's nonce.
@@ -61,7 +75,7 @@ pub(crate) fn appraise(
         .map_err(denied)?;
     let sealed = match &request.init_data {
         Some(body) => Initdata::parse(body.body.as_bytes())
-            .map(|initdata| initdata.config)
+            .map(|initdata| initdata.config.into())
             .map_err(|error| error.to_string()),
         None => Err("the guest has no initdata".to_owned()),
     };
@@ -95,7 +109,7 @@ impl Attested {
     }
 
     /// What the guest's initdata says it is for, or why it says nothing.
-    pub(crate) fn sealed(&self) -> Result<&SealpodConfig, &str> {
+    pub(crate) fn sealed(&self) -> Result<&Named, &str> {
         self.sealed.as_ref().map_err(String::as_str)
     }
 
@@ -108,8 +122,8 @@ impl Attested {
     /// What the session's token says.
     pub(crate) fn claims(&self) -> Claims<'_> {
         let init_data_claims = match &self.sealed {
-            Ok(config) => {
-                json!({ "sealed_spec": config.sealed_spec.to_string(), "key_id": config.key_id.to_string() })
+            Ok(named) => {
+                json!({ "sealed_spec": named.sealed_spec.to_string(), "key_id": named.key_id.to_string() })
             }
             Err(_) => Value::Null,
         };

@@ -13,6 +13,7 @@ mod appraise;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod core_dump;
 pub mod counters;
 mod denials;
 pub mod http;

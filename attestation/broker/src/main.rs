@@ -14,7 +14,7 @@ use sealpod_broker::clock::Clock;
 use sealpod_broker::config::Config;
 use sealpod_broker::state_dir::file;
 use sealpod_broker::store::Enrolment;
-use sealpod_broker::{log, server};
+use sealpod_broker::{core_dump, log, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -95,6 +95,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<()> {
+    core_dump::forbid().context("core dumps can't be switched off")?;
     match command {
         Command::Init { config } => init(&config).await,
         Command::Serve { config } => serve(&config).await,

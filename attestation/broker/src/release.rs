@@ -66,12 +66,12 @@ async fn decide<'a>(
     attested: &'a Attested,
     uri: &ResourceUri,
 ) -> Result<Grant<'a>, Refused> {
-    let config = attested.sealed().map_err(|reason| nothing_to_release().because(reason))?;
-    let spec = config.sealed_spec.to_string();
+    let named = attested.sealed().map_err(|reason| nothing_to_release().because(reason))?;
+    let spec = named.sealed_spec.to_string();
     let standing = tx.standing(&uri.to_string()).await?;
-    let named = |standing: &Standing| standing.registered.statement().spec_digest == spec;
+    let is_for_it = |standing: &Standing| standing.registered.statement().spec_digest == spec;
     // Asked whether the key exists or not, so that the answers take the same time too.
-    let own = !standing.as_ref().is_some_and(named) && tx.has_spec(uri.repository(), &spec).await?;
+    let own = !standing.as_ref().is_some_and(is_for_it) && tx.has_spec(uri.repository(), &spec).await?;
     let Some(Standing { registered, retired, policy }) = standing else {
         return Err(nothing_to_release().because("no such key is registered"));
     };
@@ -161,7 +161,7 @@ async fn record_denial(
         "code": refused.refusal.code.name(),
         "detail": refused.refusal.detail,
         "reason": refused.reason,
-        "spec_digest": attested.sealed().ok().map(|config| config.sealed_spec.to_string()),
+        "spec_digest": attested.sealed().ok().map(|named| named.sealed_spec.to_string()),
         "attested_key": attested.thumbprint(),
         "suppressed_before": suppressed,
         "verdict": attested.verdict(),

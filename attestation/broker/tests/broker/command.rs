@@ -83,6 +83,11 @@ fn an_operators_day() {
     let second = run(&["serve"], &config);
     assert!(!second.status.success() && stderr(&second).contains("in use by another"), "{second:?}");
 
+    // Its memory is full of keys.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.0.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+
     let key = OwnerKey::generate().unwrap().public().to_string();
     let enrol = ["owner", "enrol", "--repository", "shop", "--key"];
     let enrolled = run(&[&enrol[..], &[&key]].concat(), &config);
