@@ -130,6 +130,9 @@ async fn authorize(
         .and_then(|value| value.to_str().ok())
         .ok_or_else(|| refuse("no challenge"))?;
     let basic = basic_login(source);
+    if basic.is_some() && source.plain_http() {
+        return Err(refuse("a login over plain http would be read by whoever is on the way; use https://"));
+    }
     let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
     if scheme.eq_ignore_ascii_case("basic") {
         return basic.ok_or_else(|| RegistryError::Login {

@@ -75,6 +75,16 @@ fn each_rule_refuses() {
     );
     assert!(refusal(|t| t.replacen("sealpod.toml", "aa.toml", 1)).contains("no entry sealpod.toml"));
     assert!(refusal(|t| format!("{t}\n[")).contains("line"));
+    // Said twice, different readers would believe different ones.
+    for twice in ["version = \"0.1.0\"\n", "[data]\n"] {
+        assert!(refusal(|t| t.replacen(twice, &twice.repeat(2), 1)).contains("duplicate key"), "{twice}");
+    }
+    let second = "sealed_spec = \"sha256:";
+    assert!(
+        refusal(|t| t.replacen(second, &format!("{second}{}\"\n{second}", "00".repeat(32)), 1))
+            .contains("duplicate key")
+    );
+    assert!(refusal(|t| format!("{t}\n\"sealpod.toml\" = \"\"\n")).contains("duplicate key"));
     assert!(refusal(|t| t.replacen("url = ", "colour = 1\nurl = ", 1)).contains("unknown field"));
     assert!(refusal(|t| t.replacen("https://broker", "http://broker", 1)).contains("broker.url"));
     assert!(refusal(|t| t.replacen(":8443", ":8443/kbs", 1)).contains("broker.url"));

@@ -271,6 +271,9 @@ impl RegistrySource {
         if self.password.is_some() != self.username.is_some() {
             return Err("user name and password go together");
         }
+        if self.password.is_some() && self.plain_http() {
+            return Err("a login over http:// would be read by whoever is on the way; use https://");
+        }
         Ok(())
     }
 }

@@ -111,6 +111,13 @@ fn registries() {
     assert!(with(|r| r.username = Some("u".into())).contains("go together"));
     assert!(with(|r| r.password = Some(Secret::new("p"))).contains("go together"));
     assert!(
+        with(|r| {
+            (r.username, r.password) = (Some("u".into()), Some(Secret::new("p")));
+            r.location = "http://10.0.2.2".into();
+        })
+        .contains("a login over http://")
+    );
+    assert!(
         refusal(|spec| {
             let twin = spec.registries[0].clone();
             spec.registries.push(twin);

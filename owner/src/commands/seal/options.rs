@@ -38,6 +38,9 @@ impl FromStr for RegistryOption {
         if option.user.is_some() != option.password_file.is_some() {
             return Err("user and password-file go together".into());
         }
+        if option.user.is_some() && option.location.starts_with("http://") {
+            return Err("a login over http:// would be read by whoever is on the way; use https://".into());
+        }
         Ok(option)
     }
 }
