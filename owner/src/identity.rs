@@ -112,6 +112,10 @@ impl IdentityDir {
         let text = files::read_text(&path, LIMIT)?;
         let identity: Identity = toml::from_str(&text)
             .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.to_string().trim_end()))?;
+        // A file can be edited: without https and a pin, keys would go to whoever answers.
+        broker_pin(&identity.broker_url, identity.guest.via, &identity.guest.ca)
+            .and_then(|_| Ok(identity.guest.check()?))
+            .with_context(|| path.display().to_string())?;
         Ok(identity)
     }
 

@@ -253,7 +253,9 @@ fn registry_logins_and_passing_trouble() {
     let owner = Owner::new(&certificates().0, 1);
     owner.write("password", "hunter2\n");
     let tries = Mutex::new(0);
-    let registry = Fake::start(None, move |seen| {
+    let (ca, tls) = certificates();
+    owner.write("registry-ca.pem", &ca);
+    let registry = Fake::start(Some(tls), move |seen| {
         let mut tries = tries.lock().unwrap();
         *tries += 1;
         match (&seen.authorization, seen.line.as_str()) {
@@ -271,7 +273,7 @@ fn registry_logins_and_passing_trouble() {
                     401,
                     vec![(
                         "www-authenticate",
-                        format!("Bearer realm=\"http://{host}/token\",service=\"me\""),
+                        format!("Bearer realm=\"https://{host}/token\",service=\"me\""),
                     )],
                     Vec::new(),
                 )
@@ -281,7 +283,20 @@ fn registry_logins_and_passing_trouble() {
     *HOST.lock().unwrap() = format!("127.0.0.1:{}", registry.port);
     let host = seen_host();
     owner.write("pod.yaml", &example_pod(&host));
-    let option = format!("{host}=http://{host},user=user,password-file=password");
+    // A password never leaves in clear, neither from the guest nor from here.
+    let login = "ca=registry-ca.pem,user=user,password-file=password";
+    let clear = format!("{host}=http://{host},user=user,password-file=password");
+    assert!(owner.refused(&["seal", "pod.yaml", "--registry", &clear]).contains("login over http://"));
+    let option = format!("{host}=https://{host},{login}");
+    let locked = Fake::start(None, |seen| {
+        assert_eq!(seen.authorization, None);
+        (401, vec![("www-authenticate", "Basic realm=\"x\"".into())], Vec::new())
+    });
+    let via = format!("{host}=http://127.0.0.1:{}", locked.port);
+    let without_ca = format!("{host}=https://{host},user=user,password-file=password");
+    let error = owner.refused(&["seal", "pod.yaml", "--registry", &without_ca, "--resolve-via", &via]);
+    assert!(error.contains("login over plain http"), "{error}");
+    assert_eq!(locked.requests().len(), 1);
     owner.good(&["seal", "pod.yaml", "--registry", &option]);
     let file: Value = serde_json::from_str(&owner.read("pod-sealed.key.json")).unwrap();
     let key = SpecKey::from_base64url(file["key"].as_str().unwrap()).unwrap();
@@ -342,6 +357,17 @@ fn pushes_that_would_go_wrong_send_nothing() {
     owner.write("pod-sealed.key.json", "{\"key\":\"s3cr3t\"");
     let error = push(&[]);
     assert!(error.contains("not a key file") && !error.contains("s3cr3t"), "{error}");
+    // Whatever an edited identity says, a key doesn't leave in clear or to an unpinned server.
+    owner.write("pod-sealed.key.json", &file);
+    let identity = owner.read("id/identity.toml");
+    let clear = Fake::start(None, |_| reply(200, "{}"));
+    let elsewhere = format!("broker_url = \"http://127.0.0.1:{}\"", clear.port);
+    let pinned = format!("broker_url = \"https://127.0.0.1:{}\"", broker.port);
+    owner.write("id/identity.toml", &identity.replacen(&pinned, &elsewhere, 1));
+    assert!(push(&[]).contains("must be https://"));
+    assert!(clear.requests().is_empty());
+    owner.write("id/identity.toml", &identity.replacen("BEGIN CERTIFICATE", "BEGIN NOTHING", 1));
+    assert!(push(&[]).contains("must hold PEM certificates"));
     assert!(broker.requests().is_empty());
 }
 
