@@ -18,7 +18,8 @@ use crate::address::Listen;
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<C: AsyncRead + AsyncWrite + Send + Unpin> Connection for C {}
 
-/// Who connected: the guest's context id, where the transport tells.
+/// Who connected: the guest's context id, or on a unix socket the process that carries its bytes (one a
+/// guest), where the system tells.
 pub type Peer = Option<u32>;
 
 /// Why the relay can't listen.
@@ -99,7 +100,11 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 (Box::new(stream), Some(address.cid()))
             }
-            Self::Unix(listener, _) => (Box::new(listener.accept().await?.0), None),
+            Self::Unix(listener, _) => {
+                let stream = listener.accept().await?.0;
+                let process = stream.peer_cred().ok().and_then(|peer| peer.pid()?.try_into().ok());
+                (Box::new(stream), process)
+            }
         })
     }
 }

@@ -26,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Connections at a time; further guests wait in the kernel's queue.
     pub connections: usize,
-    /// Connections of one guest at a time, where its context id is known; further ones are closed.
+    /// Connections of one guest at a time, where it can be told from others; further ones are closed.
     pub per_guest: usize,
     /// A connection on which nothing moves is closed after once to twice this time.
     pub idle: Duration,

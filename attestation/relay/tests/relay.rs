@@ -138,6 +138,36 @@ fn the_connection_beyond_the_limit_waits_its_turn() {
 }
 
 #[test]
+fn one_guest_cannot_take_every_connection() {
+    let (listener, address) = broker();
+    let relay = Relay::start(&address, &["--max-per-guest", "1"]);
+    let first = relay.connect();
+    let first_upstream = listener.accept().unwrap().0;
+    let mut second = relay.connect();
+    assert_eq!(second.read_to_end(&mut Vec::new()).unwrap(), 0, "closed at once");
+    // Another process is another guest: this one again, at the helper below.
+    let mut other = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "another_guest"])
+        .env(ANOTHER_GUEST, &relay.socket)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let other_upstream = listener.accept().unwrap().0;
+    drop((first, first_upstream, other_upstream));
+    assert!(other.wait().unwrap().success());
+}
+
+const ANOTHER_GUEST: &str = "SEALPOD_TEST_RELAY_SOCKET";
+
+/// Connects from a process of its own until it is hung up on, when the test above asks for it.
+#[test]
+fn another_guest() {
+    let Some(socket) = std::env::var_os(ANOTHER_GUEST) else { return };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+}
+
+#[test]
 fn idle_connections_are_closed() {
     let (listener, address) = broker();
     let mut relay = Relay::start(&address, &["--idle-seconds", "1"]);
