@@ -43,13 +43,22 @@ impl Flavour {
     }
 }
 
+/// Resolves the configuration of `flavour` without compiling: every option must survive.
+pub(crate) fn check(root: &Path, source: Option<&Path>, flavour: Flavour) -> Result<()> {
+    let options = options(root, flavour)?;
+    let source = chosen_source(source)?;
+    let work = cache_directory()?.join(format!("check-{flavour:?}.{}", std::process::id()));
+    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let checked =
+        Tree::unpack(&work, &source, flavour, &work.join("log")).and_then(|tree| tree.configure(&options));
+    fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+    checked
+}
+
 /// Returns the kernel image for `flavour`, building it when the cache doesn't hold it.
 pub(crate) fn build(root: &Path, source: Option<&Path>, flavour: Flavour) -> Result<PathBuf> {
     let options = options(root, flavour)?;
-    let source = match source {
-        Some(path) => path.to_owned(),
-        None => packaged_source(Path::new("/usr/src"))?,
-    };
+    let source = chosen_source(source)?;
     let key = cache_key(&options, &source, flavour)?;
     let home = cache_directory()?;
     let image = home.join(format!("kernel-{key}"));
@@ -70,7 +79,13 @@ fn options(root: &Path, flavour: Flavour) -> Result<Vec<KernelOption>> {
     for name in flavour.fragments() {
         all.extend(fragment::read(&root.join("kernel-config").join(format!("{name}.config")))?);
     }
+    // Where an option stands changes nothing, so it must not change the cache key either.
+    all.sort();
     Ok(all)
+}
+
+fn chosen_source(source: Option<&Path>) -> Result<PathBuf> {
+    source.map_or_else(|| packaged_source(Path::new("/usr/src")), |path| Ok(path.to_owned()))
 }
 
 /// The newest packaged source archive.
@@ -147,41 +162,60 @@ fn compile(
     image: &Path,
     log: &Path,
 ) -> Result<()> {
-    let tree = if source.is_dir() { source.to_owned() } else { unpack(work, source, log)? };
-    let output = work.join("out");
-    fs::create_dir_all(&output).context("cannot make the output directory")?;
-    let wanted = work.join("fragment");
-    fs::write(&wanted, fragment::render(options)).context("cannot write the fragment")?;
+    let tree = Tree::unpack(work, source, flavour, log)?;
+    tree.configure(options)?;
+    let (_, target, product) = flavour.make();
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    run::logged(tree.make().arg(format!("-j{jobs}")).arg(target), log)?;
+    let staged = image.with_extension("part");
+    fs::copy(tree.output.join(product), &staged).context("cannot copy the kernel image")?;
+    fs::rename(&staged, image).context("cannot publish the kernel image")
+}
 
-    let (arguments, target, product) = flavour.make();
-    let make = || {
+/// A kernel source and where it is built.
+struct Tree<'a> {
+    source: PathBuf,
+    output: PathBuf,
+    flavour: Flavour,
+    log: &'a Path,
+}
+
+impl<'a> Tree<'a> {
+    /// Unpacks an archive below `work`; a directory is used where it is.
+    fn unpack(work: &Path, source: &Path, flavour: Flavour, log: &'a Path) -> Result<Self> {
+        let output = work.join("out");
+        fs::create_dir_all(&output).context("cannot make the output directory")?;
+        if source.is_dir() {
+            return Ok(Self { source: source.to_owned(), output, flavour, log });
+        }
+        let tree = work.join("source");
+        fs::create_dir_all(&tree).context("cannot make the source directory")?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xf").arg(source).arg("-C").arg(&tree).arg("--strip-components=1");
+        run::logged(&mut tar, log)?;
+        Ok(Self { source: tree, output, flavour, log })
+    }
+
+    fn make(&self) -> Command {
         let mut command = Command::new("make");
-        command.arg("-C").arg(&tree).arg(format!("O={}", output.display())).args(arguments);
+        command.arg("-C").arg(&self.source).arg(format!("O={}", self.output.display()));
+        command.args(self.flavour.make().0);
         // The same inputs give the same image.
         command.env("KBUILD_BUILD_TIMESTAMP", "@0").env("KBUILD_BUILD_USER", "sealpod");
         command.env("KBUILD_BUILD_HOST", "sealpod").env("KBUILD_BUILD_VERSION", "1");
         command
-    };
-    run::logged(make().env("KCONFIG_ALLCONFIG", &wanted).arg("allnoconfig"), log)?;
-    run::logged(make().arg("olddefconfig"), log)?;
-    let resolved = fs::read_to_string(output.join(".config")).context("cannot read the resolved .config")?;
-    fragment::check_survived(options, &resolved)?;
+    }
 
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    run::logged(make().arg(format!("-j{jobs}")).arg(target), log)?;
-    let staged = image.with_extension("part");
-    fs::copy(output.join(product), &staged).context("cannot copy the kernel image")?;
-    fs::rename(&staged, image).context("cannot publish the kernel image")
-}
-
-fn unpack(work: &Path, archive: &Path, log: &Path) -> Result<PathBuf> {
-    let tree = work.join("source");
-    fs::create_dir_all(&tree).context("cannot make the source directory")?;
-    run::logged(
-        Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&tree).arg("--strip-components=1"),
-        log,
-    )?;
-    Ok(tree)
+    /// `allnoconfig` plus `options`, all of which must still be there after kconfig has resolved dependencies.
+    fn configure(&self, options: &[KernelOption]) -> Result<()> {
+        let wanted = self.output.join("sealpod.fragment");
+        fs::write(&wanted, fragment::render(options)).context("cannot write the fragment")?;
+        run::logged(self.make().env("KCONFIG_ALLCONFIG", &wanted).arg("allnoconfig"), self.log)?;
+        run::logged(self.make().arg("olddefconfig"), self.log)?;
+        let resolved =
+            fs::read_to_string(self.output.join(".config")).context("cannot read the resolved .config")?;
+        fragment::check_survived(options, &resolved)
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ enum Task {
         /// Which kernel: `sev` is production, `sev-test` can also serve an emulated /dev/sev-guest
         #[arg(long, default_value = "sev-test")]
         flavour: kernel::Flavour,
+        /// Only check that every option survives kconfig; compile nothing
+        #[arg(long)]
+        check: bool,
     },
     /// Assemble kernel, initrds and the emulated firmware under target/guest
     Guest,
@@ -35,7 +38,11 @@ enum Task {
 fn main() -> Result<()> {
     let root = workspace_root()?;
     match Arguments::parse().task {
-        Task::Kernel { source, flavour } => {
+        Task::Kernel { source, flavour, check: true } => {
+            kernel::check(&root, source.as_deref(), flavour)?;
+            println!("every option of {flavour:?} survives");
+        }
+        Task::Kernel { source, flavour, check: false } => {
             let image = kernel::build(&root, source.as_deref(), flavour)?;
             println!("{}", image.display());
         }

@@ -13,8 +13,11 @@ use sealed_spec::podspec::SeccompProfileType;
 use crate::seccomp_table::{ALLOWED, ALLOWED_WITH, NEVER, PERSONALITIES};
 use crate::{ContainerInput, OciError};
 
-/// `include/linux/socket.h`
+/// `include/linux/socket.h`. The kernel looks at the lower half of the argument, a filter at all of it: so
+/// what is let in is listed, and a number with something in its upper half is none of the list.
 const AF_VSOCK: u64 = 40;
+/// The families after it: KCM, QIPCRTR, SMC, XDP, MCTP.
+const LATER_FAMILIES: std::ops::RangeInclusive<u64> = AF_VSOCK + 1..=45;
 /// clone(2): CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 const EPERM: u32 = 1;
@@ -46,6 +49,11 @@ pub(crate) fn filter(
                     LinuxSeccompAction::ScmpActErrno,
                     &[(0, AF_VSOCK, None, LinuxSeccompOperator::ScmpCmpEq)],
                 )?,
+                rule(
+                    &["socket"],
+                    LinuxSeccompAction::ScmpActErrno,
+                    &[(0, u64::from(u32::MAX), None, LinuxSeccompOperator::ScmpCmpGt)],
+                )?,
                 rule(NEVER, LinuxSeccompAction::ScmpActErrno, &[])?,
             ]));
         }
@@ -54,15 +62,19 @@ pub(crate) fn filter(
 }
 
 fn runtime_default(capabilities: &HashSet<Capability>) -> Result<Vec<LinuxSyscall>, OciError> {
-    use LinuxSeccompOperator::{ScmpCmpEq, ScmpCmpMaskedEq, ScmpCmpNe};
+    use LinuxSeccompOperator::{ScmpCmpEq, ScmpCmpLt, ScmpCmpMaskedEq};
     let allow = LinuxSeccompAction::ScmpActAllow;
     let names: Vec<&str> = ALLOWED.iter().copied().flatten().copied().collect();
     let mut rules = vec![
         rule(&names, allow, &[])?,
-        rule(&["socket"], allow, &[(0, AF_VSOCK, None, ScmpCmpNe)])?,
-        // Value is the mask and value two what must be left: no new namespace.
-        rule(&["clone"], allow, &[(0, NEW_NAMESPACES, Some(0), ScmpCmpMaskedEq)])?,
+        rule(&["socket"], allow, &[(0, AF_VSOCK, None, ScmpCmpLt)])?,
+        // No new namespace. libcontainer takes value two for the mask and value for what must be left, the
+        // other way round than the specification has it.
+        rule(&["clone"], allow, &[(0, 0, Some(NEW_NAMESPACES), ScmpCmpMaskedEq)])?,
     ];
+    for family in LATER_FAMILIES {
+        rules.push(rule(&["socket"], allow, &[(0, family, None, ScmpCmpEq)])?);
+    }
     for personality in PERSONALITIES {
         rules.push(rule(&["personality"], allow, &[(0, personality, None, ScmpCmpEq)])?);
     }

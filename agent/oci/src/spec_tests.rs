@@ -135,7 +135,7 @@ fn a_container_with_everything() {
         .container("command", json!(["/run", "$(A)", "$$(A)", "$(NOPE)"]))
         .container("args", json!(["--b=$(B)"]))
         .container("env", json!([{"name": "A", "value": "pod"}, {"name": "B", "value": "$(A)-$(LATER)"}, {"name": "LATER", "value": "x"}]))
-        .container("workingDir", json!("/work/here"))
+        .container("workingDir", json!("/srv/here"))
         .container("tty", json!(true))
         .container("terminationMessagePath", json!("/tmp/last"))
         .container("resources", json!({"requests": {"cpu": "100m", "memory": "8Mi"}, "limits": {"cpu": "1", "memory": "16Mi"}}))
