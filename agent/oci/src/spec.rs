@@ -29,7 +29,8 @@ const MASKED: [&str; 10] = [
 const ALWAYS_MASKED: [&str; 5] =
     ["/proc/kcore", "/sys/firmware", "/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security"];
 
-/// Read-only unless procMount says otherwise.
+/// Read-only always, procMount or not: root in a container is the guest's root, and what it writes here
+/// (`core_pattern`, for one) runs as the agent does.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The container's runtime specification, whole: nothing is left for the runtime to default.
@@ -50,10 +51,9 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
     root.set_readonly(Some(context.and_then(|c| c.read_only_root_filesystem).unwrap_or(false)));
 
     let mut masked: Vec<String> = ALWAYS_MASKED.iter().map(|path| (*path).to_owned()).collect();
-    let mut read_only = Vec::new();
+    let read_only = READ_ONLY.iter().map(|path| (*path).to_owned()).collect();
     if context.and_then(|c| c.proc_mount).unwrap_or_default() == ProcMount::Default {
         masked.extend(MASKED.iter().map(|path| (*path).to_owned()));
-        read_only.extend(READ_ONLY.iter().map(|path| (*path).to_owned()));
     }
     masked.sort();
 

@@ -170,6 +170,8 @@ fn an_unconfined_container_still_has_no_vsock() {
     for path in ALWAYS_MASKED {
         assert!(masked.contains(path), "{path}");
     }
+    // Nor a way to the kernel's parameters, which belong to the whole guest.
+    assert_eq!(spec["linux"]["readonlyPaths"], json!(READ_ONLY));
 }
 
 #[test]
