@@ -1,3 +1,5 @@
+//! Layers that try to leave their directory, and honest ones.
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+//! Statements signed, verified, and refused.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Initdata against HOST_DATA: one thing wrong at a time.
+
 use std::fs;
 use std::path::PathBuf;
 

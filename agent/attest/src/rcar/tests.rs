@@ -1,3 +1,5 @@
+//! The handshake against brokers that lie, one lie at a time.
+
 mod broker;
 
 use std::sync::atomic::Ordering;

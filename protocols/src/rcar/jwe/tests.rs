@@ -1,3 +1,5 @@
+//! Wrapping and opening, and each way of refusing.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};

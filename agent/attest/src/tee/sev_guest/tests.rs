@@ -1,3 +1,5 @@
+//! Answers of `/dev/sev-guest`, good and broken.
+
 use std::sync::Mutex;
 
 use protocols::refusal::Code;

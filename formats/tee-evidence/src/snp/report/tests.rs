@@ -1,3 +1,5 @@
+//! Reports field by field, and broken ones.
+
 use super::*;
 use proptest::prelude::*;
 use std::path::PathBuf;
