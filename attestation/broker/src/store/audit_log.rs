@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::Row;
 
-use super::{Store, StoreError, Tx, query};
+use super::{Store, StoreError, Tx, query, witness};
 
 /// Records read at once while walking the log.
 const PAGE: i64 = 1000;
@@ -85,10 +85,11 @@ impl Tx<'_> {
 }
 
 impl Store {
-    /// Walks the whole log and holds it against the kept checkpoints and `also`.
+    /// Walks the whole log, holds it against the kept checkpoints and `also`, and the tables against it.
     ///
     /// # Errors
-    /// [`StoreError::Audit`] names the first record that isn't as it was written.
+    /// [`StoreError::Audit`] names the first record that isn't as it was written, [`StoreError::Damaged`] a
+    /// row that the log tells of and that is gone.
     pub async fn verify_audit(&self, also: &[Checkpoint]) -> Result<Summary, StoreError> {
         self.export_audit(&mut std::io::sink(), also).await
     }
@@ -141,6 +142,7 @@ impl Store {
             }
         }
         let head = walk.finish()?;
+        witness::check(&mut tx).await?;
         checkpoints.push(Checkpoint::sign(&head, &self.audit_key));
         for checkpoint in &checkpoints {
             let line = Exported::Checkpoint { checkpoint: checkpoint.clone() };

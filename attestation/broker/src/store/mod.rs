@@ -10,6 +10,7 @@ mod releases;
 mod schema;
 mod standing;
 mod statements;
+mod witness;
 
 use std::path::Path;
 use std::time::Duration;

@@ -134,6 +134,34 @@ async fn a_checkpoint_by_another_key_is_detected() {
     assert!(matches!(error, BrokerError::Store(StoreError::Audit(AuditError::CheckpointKey(0)))), "{error}");
 }
 
+/// A world with two policies and a retirement, after `statement`: what the next start says.
+async fn start_after(statement: &'static [&'static str]) -> Result<(), BrokerError> {
+    let world = World::new().await;
+    world.push(1).await;
+    world.push(2).await;
+    assert_eq!(world.retire(&world.owner, "web", 1).await.status, StatusCode::OK);
+    tamper(&world, statement).await;
+    start_again(world).await
+}
+
+#[tokio::test]
+async fn what_an_owner_ended_can_not_be_brought_back_by_deleting_rows() {
+    start_after(&[]).await.unwrap();
+    let gone: [(&'static [&'static str], &str); 6] = [
+        (&["DELETE FROM retirements"], "a retirement of 'shop/web'"),
+        (&["UPDATE retirements SET revision = 2"], "a retirement of 'shop/web'"),
+        (&["UPDATE retirements SET lineage = 'other'"], "a retirement of 'shop/web'"),
+        (&["DELETE FROM policies WHERE serial = 2"], "a policy of 'shop/web'"),
+        (&["PRAGMA foreign_keys = OFF", "DELETE FROM registrations WHERE revision = 2"], "a registration of"),
+        (&["PRAGMA foreign_keys = OFF", "DELETE FROM owners"], "an owner of 'shop'"),
+    ];
+    for (statements, what) in gone {
+        let error = start_after(statements).await.unwrap_err();
+        let BrokerError::Store(error @ StoreError::Damaged { .. }) = error else { panic!("{error}") };
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn accidents_do_not_reach_the_log() {
     let world = World::new().await;
