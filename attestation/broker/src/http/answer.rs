@@ -24,12 +24,12 @@ pub(crate) struct Refused {
 
 impl Refused {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { refusal: Refusal::new(code, detail), reason: None, status: status(code) }
+        Self { refusal: Refusal::new(code, short(detail.into())), reason: None, status: status(code) }
     }
 
     /// Adds what the client isn't told.
     pub(crate) fn because(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
+        self.reason = Some(short(reason.into()));
         self
     }
 
@@ -74,6 +74,17 @@ impl IntoResponse for Refused {
     }
 }
 
+/// Most bytes of a text that goes to the log or into an audit record: it may quote what a stranger sent.
+const LONGEST: usize = 1024;
+
+fn short(mut text: String) -> String {
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+    text
+}
+
 /// 401 makes a stock client start again, so only what a new handshake can cure gets it.
 fn status(code: Code) -> StatusCode {
     match code {
@@ -107,5 +118,18 @@ fn variant(code: Code) -> &'static str {
         | Code::PolicySerial
         | Code::Statement => "StatementRefused",
         _ => "AttestationFailed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_sent_fills_no_log() {
+        let long = "ä".repeat(500_000);
+        let refused = Refused::new(Code::Evidence, long.as_str()).because(long);
+        assert!(refused.refusal.detail.len() <= LONGEST + 3);
+        assert!(refused.reason.unwrap().len() <= LONGEST + 3);
     }
 }
