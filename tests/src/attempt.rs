@@ -33,7 +33,14 @@ impl Stage {
     /// # Errors
     /// When a step fails, with what it printed.
     pub fn set(manifest: &Path, grants: &[&str], progress: &mut dyn FnMut(&str)) -> Result<Self> {
-        let world = World::start(progress)?;
+        Self::set_in(World::start(progress)?, manifest, grants)
+    }
+
+    /// The same in a world that runs already.
+    ///
+    /// # Errors
+    /// When a step fails, with what it printed.
+    pub fn set_in(world: World, manifest: &Path, grants: &[&str]) -> Result<Self> {
         let owner = world.enrolled_owner("acme")?;
         let (guest, measurement) =
             (world.guest_manifest("guest", None)?, world.directory().join("measurement.json"));

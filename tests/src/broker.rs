@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::installation::Installation;
 use crate::process::{Daemon, Finished, free_address};
+use crate::small_disk::SmallDisk;
 use crate::world::BROKER_NAME;
 
 /// The broker daemon; dropping it ends it.
@@ -18,7 +19,10 @@ pub struct Broker {
     configuration: PathBuf,
     state: PathBuf,
     address: SocketAddr,
+    log: PathBuf,
+    // Dropped in this order: the program first, then its disk.
     daemon: Daemon,
+    disk: Option<SmallDisk>,
 }
 
 impl Broker {
@@ -31,9 +35,23 @@ impl Broker {
         directory: &Path,
         emulated_root: Option<&Path>,
     ) -> Result<Self> {
+        Self::start_on(None, installation, directory, emulated_root)
+    }
+
+    /// The same with the state on a disk that can be full.
+    ///
+    /// # Errors
+    /// When the broker can't be initialised or started.
+    pub fn start_on(
+        disk: Option<SmallDisk>,
+        installation: &Installation,
+        directory: &Path,
+        emulated_root: Option<&Path>,
+    ) -> Result<Self> {
         fs::create_dir_all(directory).context("cannot make the broker's directory")?;
         let program = installation.binary("sealpod-broker");
-        let (state, address) = (directory.join("state"), free_address()?);
+        let state = disk.as_ref().map_or(directory, SmallDisk::path).join("state");
+        let address = free_address()?;
         let roots: Vec<&Path> = emulated_root.into_iter().collect();
         let configuration = directory.join("broker.toml");
         let text = format!(
@@ -41,15 +59,11 @@ impl Broker {
              [trust]\nemulated_roots = {roots:?}\n"
         );
         fs::write(&configuration, text).context("cannot write the broker's configuration")?;
-        Finished::of(Command::new(&program).arg("init").arg("--config").arg(&configuration))?
+        let log = directory.join("log");
+        Finished::of(command(disk.as_ref(), &program).arg("init").arg("--config").arg(&configuration))?
             .success("sealpod-broker init")?;
-        let mut daemon = Daemon::start(
-            "sealpod-broker",
-            Command::new(&program).arg("serve").arg("--config").arg(&configuration),
-            &directory.join("log"),
-        )?;
-        daemon.wait_listening(address)?;
-        Ok(Self { program, configuration, state, address, daemon })
+        let daemon = serve(disk.as_ref(), &program, &configuration, &log, address)?;
+        Ok(Self { program, configuration, state, address, log, daemon, disk })
     }
 
     /// Where it listens.
@@ -61,7 +75,14 @@ impl Broker {
     /// The certificate authority that owners pin.
     #[must_use]
     pub fn certificate_authority(&self) -> PathBuf {
-        self.state.join("ca.pem")
+        let path = self.state.join("ca.pem");
+        self.disk.as_ref().map_or(path.clone(), |disk| disk.seen(&path))
+    }
+
+    /// Its disk, if it has one of its own.
+    #[must_use]
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
     }
 
     /// Lets the holder of `key` write below `repository`.
@@ -69,7 +90,7 @@ impl Broker {
     /// # Errors
     /// When the broker refuses.
     pub fn enrol(&self, repository: &str, key: &str) -> Result<()> {
-        let mut command = Command::new(&self.program);
+        let mut command = command(self.disk.as_ref(), &self.program);
         command.args(["owner", "enrol", "--config"]).arg(&self.configuration);
         command.args(["--repository", repository, "--key", key]);
         Finished::of(&mut command)?.success("sealpod-broker owner enrol").map(drop)
@@ -80,7 +101,7 @@ impl Broker {
     /// # Errors
     /// When the broker can't read its own log.
     pub fn export_audit(&self, path: &Path) -> Result<()> {
-        let mut command = Command::new(&self.program);
+        let mut command = command(self.disk.as_ref(), &self.program);
         command.args(["audit", "export", "--config"]).arg(&self.configuration);
         let text = Finished::of(&mut command)?.success("sealpod-broker audit export")?;
         fs::write(path, text).context("cannot write the exported audit log")
@@ -91,7 +112,8 @@ impl Broker {
     /// # Errors
     /// When the program can't be started at all.
     pub fn start_again(&self) -> Result<Finished> {
-        Finished::of(Command::new(&self.program).arg("serve").arg("--config").arg(&self.configuration))
+        let mut command = command(self.disk.as_ref(), &self.program);
+        Finished::of(command.arg("serve").arg("--config").arg(&self.configuration))
     }
 
     /// The broker's own log, its end.
@@ -107,4 +129,31 @@ impl Broker {
     pub fn stop(&mut self) -> Result<()> {
         self.daemon.stop().map(drop)
     }
+    /// Serves again after [`Self::stop`], at the same address.
+    ///
+    /// # Errors
+    /// When the broker can't be started.
+    pub fn serve(&mut self) -> Result<()> {
+        let disk = self.disk.as_ref();
+        self.daemon = serve(disk, &self.program, &self.configuration, &self.log, self.address)?;
+        Ok(())
+    }
+}
+
+fn command(disk: Option<&SmallDisk>, program: &Path) -> Command {
+    disk.map_or_else(|| Command::new(program), |disk| disk.command(program))
+}
+
+fn serve(
+    disk: Option<&SmallDisk>,
+    program: &Path,
+    configuration: &Path,
+    log: &Path,
+    address: SocketAddr,
+) -> Result<Daemon> {
+    let mut command = command(disk, program);
+    command.arg("serve").arg("--config").arg(configuration);
+    let mut daemon = Daemon::start("sealpod-broker", &mut command, log)?;
+    daemon.wait_listening(address)?;
+    Ok(daemon)
 }

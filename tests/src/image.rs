@@ -42,13 +42,14 @@ const APPLETS: &[&str] = &[
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nweb:x:1000:\nlogs:x:2000:web\n";
 
-/// Writes an OCI layout with one image, tagged `v1`, into `directory`.
+/// Writes an OCI layout with one image, tagged `v1`, into `directory`. `ballast` makes it larger: a file that
+/// nothing reads.
 ///
 /// # Errors
 /// When busybox is missing or the layout can't be written.
-pub fn write_layout(directory: &Path) -> Result<()> {
+pub fn write_layout(directory: &Path, ballast: &[u8]) -> Result<()> {
     let busybox = fs::read(BUSYBOX).with_context(|| format!("cannot read {BUSYBOX}: run scripts/setup"))?;
-    let tar = rootfs(&busybox)?;
+    let tar = rootfs(&busybox, ballast)?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     std::io::Write::write_all(&mut encoder, &tar).context("cannot compress the layer")?;
     let layer = encoder.finish().context("cannot compress the layer")?;
@@ -102,7 +103,7 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-fn rootfs(busybox: &[u8]) -> Result<Vec<u8>> {
+fn rootfs(busybox: &[u8], ballast: &[u8]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, mode) in [
         ("bin/", 0o755),
@@ -121,6 +122,9 @@ fn rootfs(busybox: &[u8]) -> Result<Vec<u8>> {
     }
     entry(&mut tar, "etc/passwd", tar::EntryType::Regular, 0o644, PASSWD.as_bytes())?;
     entry(&mut tar, "etc/group", tar::EntryType::Regular, 0o644, GROUP.as_bytes())?;
+    if !ballast.is_empty() {
+        entry(&mut tar, "ballast", tar::EntryType::Regular, 0o644, ballast)?;
+    }
     tar.into_inner().context("cannot finish the layer")
 }
 

@@ -9,4 +9,5 @@ pub mod installation;
 pub mod owner;
 pub mod process;
 pub mod registry;
+pub mod small_disk;
 pub mod world;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -17,6 +17,7 @@ pub const HOST: &str = "registry.example";
 #[derive(Debug)]
 pub struct Registry {
     address: SocketAddr,
+    directory: PathBuf,
     daemon: Daemon,
 }
 
@@ -40,16 +41,26 @@ impl Registry {
         let mut daemon = Daemon::start("docker-registry", &mut command, &directory.join("log"))?;
         daemon.wait_listening(address)?;
 
-        let layout = directory.join("layout");
-        image::write_layout(&layout)?;
+        let registry = Self { address, directory: directory.to_owned(), daemon };
+        registry.push("busybox", &[])?;
+        Ok(registry)
+    }
+
+    /// Pushes the image as `NAME:v1`, with a file of that content added.
+    ///
+    /// # Errors
+    /// When skopeo or busybox is missing or fails.
+    pub fn push(&self, name: &str, ballast: &[u8]) -> Result<()> {
+        let layout = self.directory.join(format!("layout-{name}"));
+        image::write_layout(&layout, ballast)?;
         Finished::of(
             Command::new("skopeo")
                 .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
                 .arg(format!("oci:{}:v1", layout.display()))
-                .arg(format!("docker://{address}/busybox:v1")),
+                .arg(format!("docker://{}/{name}:v1", self.address)),
         )?
-        .success("skopeo copy")?;
-        Ok(Self { address, daemon })
+        .success("skopeo copy")
+        .map(drop)
     }
 
     /// Where the owner's machine reaches it.

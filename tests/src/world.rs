@@ -12,6 +12,7 @@ use crate::installation::Installation;
 use crate::owner::Owner;
 use crate::process::{Daemon, Finished};
 use crate::registry::Registry;
+use crate::small_disk::SmallDisk;
 
 /// The name that guests know the broker by; only the relay knows where it is.
 pub const BROKER_NAME: &str = "broker.example";
@@ -35,6 +36,14 @@ impl World {
     /// # Errors
     /// When a program or file is missing or fails, with what it printed.
     pub fn start(progress: &mut dyn FnMut(&str)) -> Result<Self> {
+        Self::start_on(None, progress)
+    }
+
+    /// The same with the broker's state on a disk that can be full.
+    ///
+    /// # Errors
+    /// When a program or file is missing or fails, with what it printed.
+    pub fn start_on(disk: Option<SmallDisk>, progress: &mut dyn FnMut(&str)) -> Result<Self> {
         let installation = Installation::find()?;
         let directory =
             tempfile::Builder::new().prefix("sealpod-").tempdir().context("cannot make a directory")?;
@@ -51,7 +60,8 @@ impl World {
         .success("sealpod-emulator init")?;
 
         progress("the attestation broker, which trusts that emulated root by its configuration");
-        let broker = Broker::start(&installation, &root.join("broker"), Some(&chip.join("ark.pem")))?;
+        let broker =
+            Broker::start_on(disk, &installation, &root.join("broker"), Some(&chip.join("ark.pem")))?;
 
         progress("the relay: a byte pipe from guests to the broker, without keys");
         let relay = start_relay(&installation, root, "relay", &broker)?;
