@@ -86,7 +86,7 @@ impl Quarantine {
             SFlag::S_IFLNK => self.link(&mut books, &path, request.data),
             // A client that sends permissions alone means a file.
             kind if kind == SFlag::S_IFREG || kind.is_empty() => self.part(&mut books, &path, request),
-            _ => Err(denied(format!("'{}' is neither file, directory nor link", request.path))),
+            _ => Err(denied("only files, directories and links are taken")),
         }
     }
 
@@ -299,7 +299,7 @@ fn reserve(books: &mut Books) -> Result<(), Refusal> {
 fn relative(path: &str) -> Result<PathBuf, Refusal> {
     let below = path.strip_prefix(SHARED).and_then(|rest| rest.strip_prefix('/'));
     let Some(below) = below.filter(|below| !below.is_empty()) else {
-        return Err(denied(format!("'{path}' is not below {SHARED}")));
+        return Err(denied(format!("the path is not below {SHARED}")));
     };
     if path.len() > MAX_PATH || path.contains('\0') {
         return Err(denied("the path is too long or holds a NUL"));
@@ -307,7 +307,9 @@ fn relative(path: &str) -> Result<PathBuf, Refusal> {
     let names: Vec<&str> = below.trim_end_matches('/').split('/').collect();
     // Path::components would normalise `a//b` and `a/./b`, which no honest client sends.
     if names.iter().any(|name| matches!(*name, "" | "." | "..")) || names.first() == Some(&STAGE) {
-        return Err(denied(format!("'{path}' is not a plain path")));
+        return Err(denied(
+            "the path has empty, '.' or '..' components, or leads to the agent's own directory",
+        ));
     }
     if names.len() > MAX_DEPTH || names.iter().any(|name| name.len() > 255) {
         return Err(denied("the path is too deep or a name too long"));
