@@ -34,8 +34,8 @@ enum State {
     Free(Option<ExitCode>),
     /// An instance that is being made, or made and not started; with the outcome before it.
     Made { id: String, before: Option<ExitCode> },
-    /// An instance whose process was let go.
-    Started { id: String },
+    /// An instance whose process was let go; with the last signal that the host sent it.
+    Started { id: String, signal: Option<i32> },
 }
 
 struct Slot {
@@ -110,7 +110,7 @@ impl Slots {
             .ok_or_else(|| SlotError::Unknown(name.to_owned()))?;
         let slot = &self.slots[at];
         let before = match &slot.state {
-            State::Made { id, .. } | State::Started { id } => {
+            State::Made { id, .. } | State::Started { id, .. } => {
                 return Err(SlotError::Busy { name: name.to_owned(), id: id.clone() });
             }
             State::Free(before) => *before,
@@ -136,7 +136,16 @@ impl Slots {
     /// The instance's process was let go.
     pub fn started(&mut self, id: &str) {
         if let Some(slot) = self.slot(id).filter(|slot| slot.holds(id)) {
-            slot.state = State::Started { id: id.to_owned() };
+            slot.state = State::Started { id: id.to_owned(), signal: None };
+        }
+    }
+
+    /// The host is about to signal the instance's process.
+    pub fn signalled(&mut self, id: &str, number: i32) {
+        if let Some(slot) = self.slot(id).filter(|slot| slot.holds(id))
+            && let State::Started { signal, .. } = &mut slot.state
+        {
+            *signal = Some(number);
         }
     }
 
@@ -146,6 +155,10 @@ impl Slots {
             slot.state = match &slot.state {
                 // It never ran: the outcome before it still counts.
                 State::Made { before, .. } => State::Free(*before),
+                // Many programs end with 0 when they are told to end: what the host cut short is no success.
+                State::Started { signal: Some(number), .. } if slot.role == Role::Init && code == 0 => {
+                    State::Free(Some(128 + number))
+                }
                 _ => State::Free(Some(code)),
             };
         }
@@ -170,7 +183,7 @@ impl Slots {
 
 impl Slot {
     fn holds(&self, instance: &str) -> bool {
-        matches!(&self.state, State::Made { id, .. } | State::Started { id } if id == instance)
+        matches!(&self.state, State::Made { id, .. } | State::Started { id, .. } if id == instance)
     }
 
     fn blocks(&self) -> bool {
@@ -239,6 +252,25 @@ mod tests {
     }
 
     #[test]
+    fn an_init_container_that_the_host_told_to_end_has_not_succeeded() {
+        let mut slots = pod(Restart::OnFailure);
+        slots.claim("first", "a").unwrap();
+        slots.started("a");
+        slots.signalled("a", libc::SIGTERM);
+        slots.exited("a", 0);
+        assert!(matches!(slots.claim("second", "b"), Err(SlotError::Order { .. })));
+        run(&mut slots, "first", "a2", 0).unwrap();
+        slots.claim("second", "b").unwrap();
+        // A main container that ends with 0 on TERM has ended well.
+        let mut slots = ready(Restart::OnFailure);
+        slots.claim("web", "w").unwrap();
+        slots.started("w");
+        slots.signalled("w", libc::SIGTERM);
+        slots.exited("w", 0);
+        assert_eq!(slots.claim("web", "w2"), Err(SlotError::Restart { name: "web".into(), code: 0 }));
+    }
+
+    #[test]
     fn a_second_instance_waits_for_the_first_to_end() {
         let mut slots = ready(Restart::Always);
         slots.claim("web", "w1").unwrap();
@@ -296,6 +328,7 @@ mod tests {
         Start(u8),
         Exit(u8, i32),
         Remove(u8),
+        Signal(u8),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -304,6 +337,7 @@ mod tests {
             (0u8..6).prop_map(Step::Start),
             (0u8..6, 0i32..2).prop_map(|(id, code)| Step::Exit(id, code)),
             (0u8..6).prop_map(Step::Remove),
+            (0u8..6).prop_map(Step::Signal),
         ];
         prop::collection::vec(step, 0..60)
     }
@@ -320,6 +354,7 @@ mod tests {
                     Step::Start(id) => slots.started(&id.to_string()),
                     Step::Exit(id, code) => slots.exited(&id.to_string(), code),
                     Step::Remove(id) => slots.removed(&id.to_string()),
+                    Step::Signal(id) => slots.signalled(&id.to_string(), libc::SIGTERM),
                 }
                 let inits_done = slots.slots[..2].iter().all(|s| s.state == State::Free(Some(0)));
                 let main_live = slots.slots[2..].iter().any(|s| !matches!(s.state, State::Free(None)));

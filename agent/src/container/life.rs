@@ -61,6 +61,9 @@ impl Agent {
         if target == Target::Init && number == libc::SIGKILL && watched.code().is_none() {
             self.kill_cgroup(&instance);
         }
+        if target == Target::Init && watched.code().is_none() {
+            self.containers.slots(|slots| slots.signalled(id, number))?;
+        }
         match self.reaper.signal(watched, number) {
             Ok(()) => Ok(()),
             Err(SignalError::Gone) => Err(gone()),
