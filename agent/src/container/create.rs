@@ -26,7 +26,8 @@ const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes
 /// What of the host's OCI spec is looked at.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HostSpec {
-    /// Which container it means; `None` for the pause container and for other clients.
+    /// Which container it means; `None` for the pause container, for other clients, and when two annotations
+    /// name two.
     pub name: Option<String>,
     /// Sections that are replaced by the sealed specification's.
     pub replaced: Vec<&'static str>,
@@ -49,7 +50,9 @@ impl HostSpec {
         let Some(spec) = request.OCI.as_ref() else {
             return Self::default();
         };
-        let name = NAME_KEYS.iter().find_map(|key| spec.Annotations.get(*key)).cloned();
+        let mut names = NAME_KEYS.iter().filter_map(|key| spec.Annotations.get(*key));
+        let first = names.next();
+        let name = first.filter(|first| names.all(|other| other == *first)).cloned();
         let process = spec.Process.as_ref();
         let has = |present: bool, section| present.then_some(section);
         let replaced = [
@@ -101,7 +104,8 @@ impl Agent {
         let sandbox = self.furnish().await?;
         let spec = self.opening.require()?;
         let Some(name) = host.name else {
-            let detail = "the request names no container (annotation io.kubernetes.cri.container-name)";
+            let detail =
+                "the request names no container, or two (annotation io.kubernetes.cri.container-name)";
             return Err(Error::refused(Code::ContainerUnknown, detail));
         };
         self.claim(&name, &id).await?;
@@ -174,7 +178,7 @@ impl Agent {
         let directory = self.paths.container(id);
         private_dir(&directory).map_err(Error::step("making the container's directory"))?;
         let root = self.images.root(image, &directory.join("root"), patience).await?;
-        let cgroup = format!("/pod/{id}");
+        let cgroup = cgroup(id);
         let prepared = crate::oci::container_spec(spec, sealed, &root, sandbox, &directory, &cgroup)?;
         let stop_signal = root
             .config
@@ -190,9 +194,17 @@ impl Agent {
     async fn launch(&self, id: &str, directory: &Path, oci: &Spec, spec: &SealedSpec) -> Result<Process> {
         let (streams, stdio) = Streams::pipes(output_policy(spec)).map_err(Error::step("making streams"))?;
         let bundle = directory.join("bundle");
-        let watched = self.launcher.create(id, &bundle, oci, stdio).await;
-        let watched = watched.map_err(|error| explain(error, spec))?;
-        Ok(Process { watched, streams })
+        match self.launcher.create(id, &bundle, oci, stdio).await {
+            Ok(watched) => Ok(Process { watched, streams }),
+            Err(error) => {
+                if !matches!(error, LaunchError::Failed(_)) {
+                    // A helper that ended half-way may have left a process behind that nobody knows.
+                    let _ = fs::write(self.cgroup(&cgroup(id)).join("cgroup.kill"), "1");
+                    let _ = self.launcher.delete(id).await;
+                }
+                Err(explain(error, spec))
+            }
+        }
     }
 
     /// Watches for the end of an instance.
@@ -207,6 +219,11 @@ impl Agent {
             info!(agent.log, # "host", "a container has ended"; "id" => &instance.id, "code" => code);
         });
     }
+}
+
+/// A container's cgroup, below the root of cgroups.
+fn cgroup(id: &str) -> String {
+    format!("/pod/{id}")
 }
 
 /// What the host may read of a container's output.
@@ -251,6 +268,21 @@ mod tests {
             assert_eq!(HostSpec::read(&request).name.as_deref(), Some("web"));
         }
         assert_eq!(HostSpec::read(&CreateContainerRequest::new()), HostSpec::default());
+    }
+
+    #[test]
+    fn two_names_are_none() {
+        let name = |second: &str| {
+            let mut spec = oci::Spec::new();
+            for (key, name) in NAME_KEYS.into_iter().zip(["web", second]) {
+                spec.Annotations.insert(key.into(), name.into());
+            }
+            let mut request = CreateContainerRequest::new();
+            request.OCI = Some(spec).into();
+            HostSpec::read(&request).name
+        };
+        assert_eq!(name("web").as_deref(), Some("web"));
+        assert_eq!(name("db"), None);
     }
 
     #[test]
