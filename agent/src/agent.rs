@@ -146,7 +146,10 @@ impl Agent {
         }
         let released = match self.opening.release().await {
             Ok(()) => {
-                self.change(|_| Ok(Life::Created(host)))?;
+                self.change(|life| match life {
+                    Life::Creating => Ok(Life::Created(host)),
+                    _ => Err("the sandbox has ended"),
+                })?;
                 match self.opening.spec() {
                     Some(_) => self.furnish().await.map(|_| ()),
                     None => Ok(()),
@@ -157,7 +160,10 @@ impl Agent {
         if let Err(error) = &released {
             info!(self.log, # "host", "the sandbox is refused"; "reason" => error.to_string());
             // The runtime may try again: a broker may be reachable later.
-            self.change(|_| Ok(Life::None))?;
+            self.change(|life| match life {
+                Life::Destroyed => Ok(Life::Destroyed),
+                _ => Ok(Life::None),
+            })?;
         }
         released
     }
