@@ -95,9 +95,9 @@ async fn one_guest(stage: &Stage, samples: &mut Samples) -> Result<()> {
     for container in &host.pod.containers {
         let (took, started) = start(&mut running, container).await?;
         if containers.is_empty() {
-            samples.first.push(took)
+            samples.first.push(took);
         } else {
-            samples.container.push(took)
+            samples.container.push(took);
         }
         containers.push(started);
     }
