@@ -149,7 +149,7 @@ pub(crate) struct PushArgs {
     /// Lowest TCB versions; needed for hardware
     #[arg(long, value_name = "BOOTLOADER,TEE,SNP,MICROCODE[,FMC]", requires = "measurement")]
     pub(crate) minimum_tcb: Option<TcbMinimum>,
-    /// Lowest revision that still gets its key [default: 1]
+    /// Lowest revision that still gets its key [default: as the last policy pushed from here says, else 1]
     #[arg(long, requires = "measurement", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) minimum_revision: Option<u64>,
     /// Write the policy that was made to a file as well

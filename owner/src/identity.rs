@@ -1,5 +1,5 @@
 //! The owner's identity directory: `owner.key` (0600) and `owner.pub`, `identity.toml` (repository, pinned broker),
-//! `lineages.json` (last revision and policy serial of each lineage), `checkpoints.jsonl` (what
+//! `lineages.json` (last revision, policy serial and minimum revision of each lineage), `checkpoints.jsonl` (what
 //! pushes brought back from the broker's audit log).
 
 use std::collections::BTreeMap;
@@ -68,6 +68,7 @@ pub(crate) struct Identity {
 struct Line {
     revision: u64,
     serial: u64,
+    minimum_revision: u64,
 }
 
 impl IdentityDir {
@@ -141,9 +142,18 @@ impl IdentityDir {
         Ok(now.max(self.lines()?.get(lineage).copied().unwrap_or_default().serial + 1))
     }
 
+    /// The minimum revision of the last policy pushed here: a policy that says nothing else must not bring
+    /// back what an earlier one ended.
+    pub(crate) fn minimum_revision(&self, lineage: &str) -> Result<u64> {
+        Ok(self.lines()?.get(lineage).copied().unwrap_or_default().minimum_revision.max(1))
+    }
+
     /// Remembers that a policy was pushed.
-    pub(crate) fn record_serial(&self, lineage: &str, serial: u64) -> Result<()> {
-        self.change_line(lineage, |line| line.serial = line.serial.max(serial))
+    pub(crate) fn record_policy(&self, lineage: &str, serial: u64, minimum_revision: u64) -> Result<()> {
+        self.change_line(lineage, |line| {
+            line.serial = line.serial.max(serial);
+            line.minimum_revision = minimum_revision;
+        })
     }
 
     fn lines(&self) -> Result<BTreeMap<String, Line>> {
@@ -237,8 +247,10 @@ mod tests {
         assert_eq!(id.next_revision("web").unwrap(), 6);
         assert_eq!(id.next_revision("db").unwrap(), 1);
         let ahead = id.next_serial("web").unwrap() + 1000;
-        id.record_serial("web", ahead).unwrap();
+        assert_eq!(id.minimum_revision("web").unwrap(), 1);
+        id.record_policy("web", ahead, 4).unwrap();
         assert_eq!(id.next_serial("web").unwrap(), ahead + 1);
+        assert_eq!(id.minimum_revision("web").unwrap(), 4);
         std::fs::write(id.path().join("lineages.json"), "{").unwrap();
         assert!(format!("{:#}", id.next_revision("web").unwrap_err()).contains("is damaged"));
     }

@@ -357,6 +357,9 @@ fn pushes_that_would_go_wrong_send_nothing() {
     owner.write("pod-sealed.key.json", "{\"key\":\"s3cr3t\"");
     let error = push(&[]);
     assert!(error.contains("not a key file") && !error.contains("s3cr3t"), "{error}");
+    std::fs::set_permissions(owner.path("pod-sealed.key.json"), PermissionsExt::from_mode(0o640)).unwrap();
+    assert!(push(&[]).contains("can be read by others"));
+    std::fs::set_permissions(owner.path("pod-sealed.key.json"), PermissionsExt::from_mode(0o600)).unwrap();
     // Whatever an edited identity says, a key doesn't leave in clear or to an unpinned server.
     owner.write("pod-sealed.key.json", &file);
     let identity = owner.read("id/identity.toml");
@@ -398,6 +401,24 @@ fn a_policy_for_hardware_names_its_tcb() {
         })
         .collect();
     assert!(serials[0] < serials[1], "{serials:?}");
+}
+
+#[test]
+fn a_policy_brings_no_ended_revision_back_unasked() {
+    let (ca, broker, _, _) = broker();
+    let (owner, _registry) = sealed(&ca, broker.port, &[]);
+    owner.write("measure.json", &measurement("snp-emulated"));
+    let push = |more: &[&str]| {
+        owner.good(&[&["push", "pod-sealed.key.json", "--measurement", "measure.json"], more].concat());
+        let seen = broker.requests().pop().unwrap();
+        let request: PolicyRequest = serde_json::from_slice(&seen.body).unwrap();
+        public_key(&owner).verify::<PolicyStatement>(&request.policy).unwrap().policy.minimum_revision
+    };
+    assert_eq!(push(&[]), 1);
+    assert_eq!(push(&["--minimum-revision", "3"]), 3);
+    assert_eq!(push(&[]), 3);
+    assert_eq!(push(&["--minimum-revision", "2"]), 2);
+    assert_eq!(push(&[]), 2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `sealpod push`: the key with its signed registration, and a release policy.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -67,7 +68,7 @@ pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> 
         identity.repository
     );
     // Before anything is sent: half a push is worse than none.
-    let policy = policy(args)?;
+    let policy = policy(args, directory.minimum_revision(&registration.lineage)?)?;
     let key = directory.key()?;
     let broker = Broker::of(&identity)?;
 
@@ -99,7 +100,7 @@ pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> 
     let request = PolicyRequest { policy: key.sign_statement(&statement)? };
     let accepted = crate::block_on(broker.post(POLICIES_PATH, &request))??;
     directory.keep_checkpoint(&accepted.checkpoint)?;
-    directory.record_serial(lineage, statement.serial)?;
+    directory.record_policy(lineage, statement.serial, statement.policy.minimum_revision)?;
     println!("policy of lineage '{lineage}' (serial {}):", statement.serial);
     println!("  from revision {}", statement.policy.minimum_revision);
     for LaunchDigest { name, digest } in &statement.policy.launch_digest {
@@ -114,6 +115,12 @@ pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> 
 }
 
 fn read_key_file(path: &Path) -> Result<KeyFile> {
+    let mode = std::fs::metadata(path).with_context(|| path.display().to_string())?.mode();
+    ensure!(
+        mode & 0o077 == 0,
+        "key file {} can be read by others; run 'chmod 600' on it, and seal again if they may have read it",
+        path.display()
+    );
     let text = files::read_text(path, LIMIT)?;
     // The error must not quote the file: it holds the key.
     let file: KeyFile = serde_json::from_str(&text).map_err(|error| {
@@ -133,7 +140,7 @@ fn read_key_file(path: &Path) -> Result<KeyFile> {
     Ok(file)
 }
 
-fn policy(args: &PushArgs) -> Result<Option<ReleasePolicy>> {
+fn policy(args: &PushArgs, minimum_revision: u64) -> Result<Option<ReleasePolicy>> {
     if let Some(path) = &args.policy {
         let text = files::read_text(path, LIMIT)?;
         return Ok(Some(ReleasePolicy::from_toml(&text).with_context(|| path.display().to_string())?));
@@ -163,7 +170,7 @@ fn policy(args: &PushArgs) -> Result<Option<ReleasePolicy>> {
         None => MinimumTcb { bootloader: 0, tee: 0, snp: 0, microcode: 0, fmc: None },
     };
     let policy = ReleasePolicy {
-        minimum_revision: args.minimum_revision.unwrap_or(1),
+        minimum_revision: args.minimum_revision.unwrap_or(minimum_revision),
         tee,
         launch_digest,
         snp: SnpPolicy { minimum_tcb, allow_debug: false, allow_migrate_ma: false, allow_smt: true, vmpl: 0 },
