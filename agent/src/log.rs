@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::Mutex;
 
-use slog::{Drain, Logger, Never, OwnedKVList, Record, o};
+use slog::{Drain, Logger, Never, OwnedKVList, Record, crit, o};
 
 /// Tag of a record that is safe for the host.
 pub const SAFE: &str = "host";
@@ -14,6 +14,14 @@ pub fn logger(writer: impl Write + Send + 'static) -> Logger {
     let json = slog_json::Json::default(Lines { writer, line: Vec::new() });
     let drain = Mutex::new(SafeOnly(json)).fuse();
     Logger::root(drain, o!("name" => "sealpod-agent"))
+}
+
+/// From now on a panic says where it happened and nothing else: its message may hold what is sealed.
+pub fn panics_to(log: Logger) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        crit!(log, # "host", "a bug in the agent"; "at" => place);
+    }));
 }
 
 struct SafeOnly<D>(D);
@@ -84,5 +92,16 @@ mod tests {
         let text = String::from_utf8(console.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("a container was made") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_keeps_its_message() {
+        let console = Console::default();
+        panics_to(logger(console.clone()));
+        let died = std::panic::catch_unwind(|| panic!("hunter2"));
+        drop(std::panic::take_hook());
+        assert!(died.is_err());
+        let text = String::from_utf8(console.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("log.rs:") && !text.contains("hunter2"), "{text}");
     }
 }

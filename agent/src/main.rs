@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         };
     }
     let log = log::logger(std::io::stderr());
+    log::panics_to(log.clone());
     if let Err(error) = boot(&log) {
         crit!(log, # "host", "the agent can't go on"; "reason" => format!("{error:#}"));
     }
