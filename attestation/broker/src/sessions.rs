@@ -210,7 +210,7 @@ impl<A> Sessions<A> {
     ) -> Result<(Claim<'_, A>, SessionNonce), SessionError> {
         let mut table = self.locked();
         table.sweep(now);
-        let entry = table.entries.get_mut(&id).ok_or(SessionError::Unknown)?;
+        let entry = table.live(id, now)?;
         match std::mem::replace(&mut entry.state, State::InFlight) {
             State::Pending(nonce) => Ok((Claim { sessions: self, id, open: true }, nonce)),
             State::InFlight => Err(SessionError::InFlight),
@@ -228,10 +228,9 @@ impl<A> Sessions<A> {
     pub fn attested(&self, id: SessionId, now: SystemTime) -> Result<Arc<A>, SessionError> {
         let mut table = self.locked();
         table.sweep(now);
-        match table.entries.get(&id).map(|entry| &entry.state) {
-            Some(State::Attested { attested, .. }) => Ok(attested.clone()),
-            Some(_) => Err(SessionError::NotAttested),
-            None => Err(SessionError::Unknown),
+        match &table.live(id, now)?.state {
+            State::Attested { attested, .. } => Ok(attested.clone()),
+            State::Pending(_) | State::InFlight => Err(SessionError::NotAttested),
         }
     }
 
@@ -267,7 +266,7 @@ impl<A> Claim<'_, A> {
         let attested = Arc::new(attested);
         let mut table = self.sessions.locked();
         table.sweep(now);
-        let entry = table.entries.get_mut(&self.id).ok_or(SessionError::Unknown)?;
+        let entry = table.live(self.id, now)?;
         entry.state = State::Attested { alias, attested: attested.clone() };
         table.aliases.insert(alias, self.id);
         self.open = false;
@@ -293,6 +292,12 @@ impl<A> Table<A> {
                 self.aliases.remove(&alias);
             }
         }
+    }
+
+    /// A session that has time left. Asked of itself: behind an older one that a clock set back made live
+    /// longer, the sweep doesn't get to it.
+    fn live(&mut self, id: SessionId, now: SystemTime) -> Result<&mut Entry<A>, SessionError> {
+        self.entries.get_mut(&id).filter(|entry| entry.expires > now).ok_or(SessionError::Unknown)
     }
 
     /// All sessions live equally long, so the oldest expire first.
@@ -395,6 +400,21 @@ mod tests {
         assert_eq!(sessions.begin(pending, later).err(), Some(SessionError::Unknown));
         assert_eq!(sessions.attested(attested, later).unwrap_err(), SessionError::Unknown);
         assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn a_session_expires_behind_one_from_before_the_clock_was_set_back() {
+        let sessions = sessions();
+        sessions.open(B, NOW + Duration::from_secs(3600)).unwrap();
+        let (pending, _) = sessions.open(A, NOW).unwrap();
+        let (attested, _) = sessions.open(A, NOW).unwrap();
+        let (in_flight, _) = sessions.open(A, NOW).unwrap();
+        sessions.begin(attested, NOW).unwrap().0.complete("done", NOW).unwrap();
+        let (claim, _nonce) = sessions.begin(in_flight, NOW).unwrap();
+        let later = NOW + Duration::from_secs(300);
+        assert_eq!(sessions.begin(pending, later).err(), Some(SessionError::Unknown));
+        assert_eq!(sessions.attested(attested, later).unwrap_err(), SessionError::Unknown);
+        assert_eq!(claim.complete("done", later).unwrap_err(), SessionError::Unknown);
     }
 
     #[test]

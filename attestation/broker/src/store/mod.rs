@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use protocols::audit::{AuditError, AuditKey};
 use protocols::owner::StatementError;
+use sqlx::Connection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -146,6 +147,9 @@ impl Store {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
+                // A commit that fails for want of room is rolled back by SQLite itself, and sqlx goes on counting
+                // a transaction: such a connection would refuse every later write.
+                .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
                 .connect_with(options)
         };
         let writer = pool(1, options(path)).await.map_err(query("be opened"))?;
