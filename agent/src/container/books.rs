@@ -17,6 +17,9 @@ use crate::slots::Slots;
 /// Processes started in one container by exec, alive or not yet asked about.
 const MAX_EXECS: usize = 64;
 
+/// Containers that exist, most of them ended and not removed: each keeps its root file system in memory.
+const MAX_CONTAINERS: usize = 256;
+
 /// What an instance is doing. Nothing waits while it is being changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -241,6 +244,16 @@ impl Containers {
         self.by_id().keys().cloned().collect()
     }
 
+    /// Refuses one more when the host lets ended ones pile up.
+    pub fn room(&self) -> Result<()> {
+        if self.by_id().len() >= MAX_CONTAINERS {
+            return Err(Error::Busy(format!(
+                "{MAX_CONTAINERS} containers exist; remove those that have ended"
+            )));
+        }
+        Ok(())
+    }
+
     /// Adds a container, if its id is free.
     pub fn insert(&self, id: &str, container: Container) -> Result<()> {
         let mut by_id = self.by_id();
@@ -284,4 +297,21 @@ impl Containers {
 /// The beginning of a host's word, for messages.
 fn clip(text: &str) -> String {
     text.chars().take(128).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_containers_that_nobody_removes_are_bounded() {
+        let containers = Containers::default();
+        for id in 0..MAX_CONTAINERS {
+            containers.room().unwrap();
+            containers.insert(&id.to_string(), Container::Pause(Arc::default())).unwrap();
+        }
+        assert!(matches!(containers.room(), Err(Error::Busy(_))));
+        containers.remove("0");
+        containers.room().unwrap();
+    }
 }

@@ -108,6 +108,7 @@ impl Agent {
                 "the request names no container, or two (annotation io.kubernetes.cri.container-name)";
             return Err(Error::refused(Code::ContainerUnknown, detail));
         };
+        self.containers.room()?;
         self.claim(&name, &id).await?;
         info!(self.log, # "host", "creating a container"; "id" => &id, "replaced" => host.replaced.join(", "));
         let made = self.build(&id, &name, &spec, &sandbox, patience).await;
