@@ -80,7 +80,9 @@ fn the_whole_way() {
     assert_eq!(config_map["metadata"]["namespace"], "shop");
     assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], config_map["metadata"]["name"]);
     let annotation = pod["metadata"]["annotations"][ANNOTATION].as_str().unwrap();
-    let initdata = Initdata::parse(&annotation::decode(annotation).unwrap()).unwrap();
+    let initdata = annotation::decode(annotation).unwrap();
+    let launched_with = protocols::name::sha256(&initdata);
+    let initdata = Initdata::parse(&initdata).unwrap();
     let document = SealedDocument::parse(config_map["data"]["sealed-spec.jwe"].as_str().unwrap()).unwrap();
     assert_eq!(initdata.config.sealed_spec, document.digest());
     assert_eq!(initdata.config.broker.ca, owner.ca);
@@ -113,6 +115,7 @@ fn the_whole_way() {
     let registration = public.verify::<Registration>(&request.registration).unwrap();
     assert_eq!(registration.spec_digest, document.digest().to_string());
     assert_eq!(registration.key_sha256, protocols::name::sha256(key.as_bytes()));
+    assert_eq!(registration.init_data.as_deref(), Some(launched_with.as_str()));
     assert_eq!((registration.lineage.as_str(), registration.revision), ("shop.orders", 1));
     assert_eq!((registration.workload_kind.as_str(), registration.workload_name.as_str()), ("Pod", "orders"));
     let request: PolicyRequest = serde_json::from_slice(&requests[1].body).unwrap();

@@ -108,6 +108,11 @@ impl Attested {
         &self.thumbprint
     }
 
+    /// `sha256:` digest of the initdata that the guest was launched with.
+    pub(crate) fn init_data(&self) -> Option<String> {
+        self.init_data.map(|digest| format!("sha256:{}", hex::encode(digest)))
+    }
+
     /// What the guest's initdata says it is for, or why it says nothing.
     pub(crate) fn sealed(&self) -> Result<&Named, &str> {
         self.sealed.as_ref().map_err(String::as_str)

@@ -75,7 +75,7 @@ async fn decide<'a>(
     let Some(Standing { registered, retired, policy }) = standing else {
         return Err(nothing_to_release().because("no such key is registered"));
     };
-    let Registration { lineage, revision, spec_digest, .. } = registered.statement();
+    let Registration { lineage, revision, spec_digest, init_data, .. } = registered.statement();
     if *spec_digest != spec {
         if own {
             return Err(Refused::new(
@@ -88,6 +88,18 @@ async fn decide<'a>(
         }
         let reason = format!("the key is for sealed spec {spec_digest}, not {spec}");
         return Err(nothing_to_release().because(reason));
+    }
+    // The spec's digest is only part of what the owner sealed: so are the broker and its pin.
+    if init_data.is_some() && *init_data != attested.init_data() {
+        return Err(Refused::new(
+            Code::HostData,
+            format!(
+                "the guest was launched with initdata {}, the key was registered for {}; deploy the manifest as \
+                 'sealpod seal' wrote it",
+                attested.init_data().unwrap_or_default(),
+                init_data.as_deref().unwrap_or_default()
+            ),
+        ));
     }
     if retired {
         return Err(Refused::new(

@@ -59,11 +59,12 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
         workload: split.workload.clone(),
     };
     let document = sealed_spec::seal(&spec, &header, &key)?;
-    let registration = registration(&document, &spec, &key);
+    let initdata = initdata(args, &identity, &document)?;
+    let registration = registration(&document, &spec, &key, &initdata);
     // What can't be signed later must not be written now.
     registration.validate()?;
     let outputs = Outputs::of(args)?;
-    let published = publish(args, &identity, &split, &document)?;
+    let published = publish(args, &initdata, &split, &document)?;
 
     // The key first: a sealed manifest whose key is lost can't be opened by anybody.
     let file = KeyFile { version: KEY_FILE_VERSION, registration, key: key.to_base64url() };
@@ -183,7 +184,7 @@ fn grants(args: &SealArgs, split: &Split) -> Result<Grants> {
     Ok(grants)
 }
 
-fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey) -> Registration {
+fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey, initdata: &str) -> Registration {
     let header = document.header();
     let mut images: Vec<String> = spec.images.values().map(|image| image.digest.clone()).collect();
     images.sort();
@@ -199,16 +200,20 @@ fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey) -> 
         workload_kind: header.workload().kind.to_string(),
         workload_name: header.workload().name.clone(),
         images,
+        init_data: Some(protocols::name::sha256(initdata.as_bytes())),
     }
 }
 
-fn publish(args: &SealArgs, identity: &Identity, split: &Split, document: &SealedDocument) -> Result<String> {
+fn initdata(args: &SealArgs, identity: &Identity, document: &SealedDocument) -> Result<String> {
     let config = SealpodConfig {
         sealed_spec: document.digest(),
         key_id: document.header().key_id().clone(),
         broker: identity.guest.clone(),
     };
-    let initdata = Initdata { config, document: args.inline.then(|| document.clone()) }.to_toml()?;
+    Ok(Initdata { config, document: args.inline.then(|| document.clone()) }.to_toml()?)
+}
+
+fn publish(args: &SealArgs, initdata: &str, split: &Split, document: &SealedDocument) -> Result<String> {
     let annotation = annotation::encode(initdata.as_bytes())?;
     ensure!(
         !args.inline || annotation.len() <= INLINE_LIMIT,

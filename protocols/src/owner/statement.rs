@@ -34,6 +34,11 @@ pub struct Registration {
     pub workload_name: String,
     /// `sha256:` digests of the images' manifests.
     pub images: Vec<String>,
+    /// `sha256:` digest of the initdata that the pods are launched with. It pins the broker too: with other
+    /// initdata that names the same spec, a host could give the guest a broker of its own. Without this,
+    /// the spec's digest alone decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_data: Option<String>,
 }
 
 impl Statement for Registration {
@@ -48,6 +53,7 @@ impl Statement for Registration {
         number("revision", self.revision)?;
         name::digest(&self.spec_digest)?;
         name::digest(&self.key_sha256)?;
+        self.init_data.as_deref().map_or(Ok(()), name::digest)?;
         let uri: ResourceUri = self.key_id.parse().map_err(StatementError::KeyId)?;
         let expected = format!("{}/sealed-spec/{}.r{}.", self.repository, self.lineage, self.revision);
         let place = uri.to_string();

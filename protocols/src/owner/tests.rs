@@ -16,6 +16,7 @@ fn registration() -> Registration {
         workload_kind: "Pod".into(),
         workload_name: "web".into(),
         images: vec![name::sha256(b"image")],
+        init_data: Some(name::sha256(b"initdata")),
     }
 }
 
@@ -149,6 +150,7 @@ fn registration_values() {
     refused(|r| r.revision = 1 << 53);
     refused(|r| r.spec_digest = r.spec_digest.to_uppercase());
     refused(|r| r.key_sha256 = "00".repeat(32));
+    refused(|r| r.init_data = Some("00".repeat(32)));
     refused(|r| r.images.clear());
     refused(|r| r.images = vec!["busybox:latest".into()]);
     refused(|r| r.namespace = "a b".into());

@@ -59,7 +59,7 @@ codes! {
     SpecDigest "SPEC_DIGEST", "the key belongs to another sealed spec",
         "The guest proved which sealed spec its initdata names, and the key it asks for is registered for a different one. Either the ConfigMap or annotation was mixed with another sealing, or a guest asks for a key that isn't its own. Deploy the file that 'sealpod seal' wrote, unchanged.";
     HostData "HOST_DATA", "the initdata sent is not the one the guest was launched with",
-        "The SHA-256 of the initdata document in the attestation request differs from HOST_DATA in the signed report. The launch bound other initdata. Redeploy the sealed file; if it repeats, the guest or something between it and the broker is lying.";
+        "The SHA-256 of the initdata document in the attestation request differs from HOST_DATA in the signed report, or the guest was launched with other initdata than the key was registered with. The launch bound other initdata. Redeploy the sealed file; if it repeats, the guest or something between it and the broker is lying.";
     TeeKind "TEE_KIND", "this kind of TEE is not allowed by the release policy",
         "The evidence is genuine for a TEE that the policy does not list; emulated evidence only ever matches 'snp-emulated'. Add the kind to the policy's 'tee' list if it is meant, or schedule the pod on the hardware the policy names.";
     Tcb "TCB", "the platform's firmware is older than the policy's minimum",

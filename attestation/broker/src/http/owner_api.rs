@@ -56,11 +56,13 @@ async fn take_registration(broker: &Broker, request: Request) -> Result<Accepted
     match tx.register(&registration, key.as_bytes()).await? {
         Outcome::Added => {
             let Registration { lineage, revision, spec_digest, key_id, .. } = &*registration;
-            let Registration { namespace, workload_kind, workload_name, images, .. } = &*registration;
+            let Registration { namespace, workload_kind, workload_name, images, init_data, .. } =
+                &*registration;
             let detail = json!({
                 "repository": registration.repository, "lineage": lineage, "revision": revision,
                 "spec_digest": spec_digest, "statement": name::sha256(registration.jws().as_bytes()),
                 "namespace": namespace, "kind": workload_kind, "name": workload_name, "images": images,
+                "init_data": init_data,
             });
             tx.record("key.registered", key_id, detail).await?;
         }

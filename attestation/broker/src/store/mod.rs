@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use protocols::audit::{AuditError, AuditKey};
 use protocols::owner::StatementError;
-use sqlx::Connection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };

@@ -244,7 +244,10 @@ impl Owner {
             workload_kind: "Deployment".into(),
             workload_name: "web".into(),
             images: vec![sha256(b"image")],
+            init_data: None,
         };
+        let init_data = init_data(&registration.spec_digest, &registration.key_id);
+        let registration = Registration { init_data: Some(sha256(init_data.as_bytes())), ..registration };
         Pushed { registration, key }
     }
 
