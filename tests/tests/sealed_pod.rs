@@ -85,6 +85,29 @@ async fn what_the_host_adds_is_not_in_the_container() {
     let arguments = String::from_utf8(run(&["cat", "/proc/1/cmdline"]).await.unwrap().stdout).unwrap();
     assert!(arguments.contains("sleep") && !arguments.contains("the host was here"), "{arguments:?}");
 
+    // A process started by exec is confined as the first one is, and that one is confined.
+    let confinement = |status: Vec<u8>| {
+        let lines = String::from_utf8(status).unwrap();
+        let names = ["Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:"];
+        let kept = lines.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+        kept.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = confinement(run(&["cat", "/proc/1/status"]).await.unwrap().stdout);
+    let started = confinement(run(&["cat", "/proc/self/status"]).await.unwrap().stdout);
+    assert_eq!(first, started);
+    let line = |name: &str| first.iter().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(line("Seccomp:"), "2");
+    let bounding = u64::from_str_radix(&line("CapBnd:"), 16).unwrap();
+    // SYS_ADMIN, SYS_PTRACE, SYS_MODULE, SYS_RAWIO, DAC_READ_SEARCH, BPF.
+    assert_eq!(bounding & (1 << 21 | 1 << 19 | 1 << 16 | 1 << 17 | 1 << 2 | 1 << 39), 0, "{first:?}");
+
+    // Root may make any device node, as in every container, and open none but those that all have.
+    let made = run(&["busybox", "mknod", "/dev/random-source", "c", "10", "183"]).await.unwrap();
+    assert_eq!(made.exit_code, 0);
+    let opened = run(&["cat", "/dev/random-source"]).await.unwrap();
+    let words = String::from_utf8_lossy(&opened.stderr).into_owned();
+    assert!(opened.exit_code != 0 && words.contains("not permitted"), "{words}");
+
     // The probe's placeholder stands for the sealed command, with its exit code.
     let probe = run(&["/sealpod", "probe", "main/liveness"]).await.unwrap();
     assert_eq!((probe.exit_code, probe.stdout.as_slice()), (7, b"probed\n".as_slice()));

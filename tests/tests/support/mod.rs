@@ -41,7 +41,16 @@ pub(crate) fn stage(grants: &[&str]) -> Stage {
 /// A pod that waits, with some commands granted, and the honest host that runs it.
 pub(crate) fn inspected(arguments: &[&str]) -> (Stage, Host) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/inspected.yaml");
-    let granted = ["env", "ls /dev", "cat /proc/mounts", "cat /proc/1/cmdline"];
+    let granted = [
+        "env",
+        "ls /dev",
+        "cat /proc/mounts",
+        "cat /proc/1/cmdline",
+        "cat /proc/1/status",
+        "cat /proc/self/status",
+        "busybox mknod /dev/random-source c 10 183",
+        "cat /dev/random-source",
+    ];
     let grants: Vec<String> = granted.iter().map(|command| format!("main={command}")).collect();
     let mut all = vec!["--grant-logs", "clear"];
     for grant in &grants {
