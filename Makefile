@@ -9,10 +9,10 @@ BINARIES = -p sealpod -p sealpod-agent -p sealpod-broker -p sealpod-relay -p sea
 .PHONY: demo test check setup kernel guest build clean
 
 demo: guest
-	cargo run --release --quiet -p sealpod-demo
+	cargo run --release -p sealpod-demo
 
 test: guest
-	cargo test --workspace
+	cargo test --workspace --lib --bins --tests
 
 guest: setup build
 	cargo xtask guest
