@@ -6,13 +6,16 @@
 
 BINARIES = -p sealpod -p sealpod-agent -p sealpod-broker -p sealpod-relay -p sealpod-emulator -p initrd
 
+GUEST = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/guest
+
 .PHONY: demo test check setup kernel guest build clean
 
 demo: guest
 	cargo run --release -p sealpod-demo
 
 test: guest
-	cargo test --workspace --lib --bins --tests
+	cargo build -p launcher --example echo_init
+	SEALPOD_TEST_KERNEL=$(GUEST)/bzImage SEALPOD_FIRMWARE=$(GUEST)/firmware.fd cargo test --workspace --lib --bins --tests
 
 guest: setup build
 	cargo xtask guest
