@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,8 +56,23 @@ impl KeySource for Source {
     }
 }
 
-/// A registry that never answers.
-struct Stuck;
+/// A registry that never delivers; a pull ends when the test lets it.
+#[derive(Default)]
+struct Pulls {
+    waiting: AtomicUsize,
+    held: AtomicBool,
+}
+
+impl Pulls {
+    /// Waits until a request is stuck in a pull.
+    async fn one_waits(&self) {
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+struct Stuck(Arc<Pulls>);
 
 #[async_trait]
 impl Images for Stuck {
@@ -65,8 +80,11 @@ impl Images for Stuck {
         Ok(())
     }
 
-    async fn root(&self, _: &ImageRef, _: &Path, patience: Duration) -> Result<Root, Refusal> {
-        tokio::time::sleep(patience).await;
+    async fn root(&self, _: &ImageRef, _: &Path, _: Duration) -> Result<Root, Refusal> {
+        self.0.waiting.fetch_add(1, Ordering::SeqCst);
+        while self.0.held.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Err(Refusal::new(Code::ImagePull, "pulling 0 %"))
     }
 }
@@ -85,6 +103,7 @@ struct Host {
     health: HealthClient,
     document: String,
     button: Arc<Button>,
+    pulls: Arc<Pulls>,
 }
 
 fn sealed() -> (SealedSpec, HeaderFields, SpecKey) {
@@ -129,6 +148,7 @@ fn with_agent<F: Future<Output = ()>>(boot: Result<(), Refusal>, test: impl FnOn
         let reaper = Reaper::new();
         tokio::spawn(reaper.clone().run());
         let button = Arc::new(Button::default());
+        let pulls = Arc::new(Pulls::default());
         let paths = Paths {
             state: dir.path().join("state"),
             quarantine: dir.path().join("quarantine"),
@@ -140,7 +160,7 @@ fn with_agent<F: Future<Output = ()>>(boot: Result<(), Refusal>, test: impl FnOn
             paths,
             reaper,
             opening: Opening::new(Box::new(source)),
-            images: Box::new(Stuck),
+            images: Box::new(Stuck(pulls.clone())),
             network: None,
             power: button.clone(),
             log: logger(std::io::sink()),
@@ -156,6 +176,7 @@ fn with_agent<F: Future<Output = ()>>(boot: Result<(), Refusal>, test: impl FnOn
             health: HealthClient::new(client),
             document: document.as_str().to_owned(),
             button,
+            pulls,
         };
         test(host).await;
     });
@@ -201,7 +222,7 @@ impl Host {
         let mut request = wire::CreateContainerRequest::new();
         request.container_id = id.into();
         request.OCI = Some(spec).into();
-        self.agent.create_container(ttrpc::context::with_timeout(1_000_000_000), &request).await
+        self.agent.create_container(soon(), &request).await
     }
 
     async fn signal(&self, id: &str, number: u32) -> ttrpc::Result<protocols::empty::Empty> {
@@ -306,12 +327,14 @@ fn the_pause_container_lives_until_it_is_signalled() {
 fn a_stuck_pull_blocks_nobody_else() {
     with_agent(Ok(()), |host| async move {
         host.ready().await;
+        host.pulls.held.store(true, Ordering::SeqCst);
         let stuck = host.create("c1", "setup");
         let others = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            host.pulls.one_waits().await;
             host.health.check(soon(), &protocols::health::CheckRequest::new()).await.unwrap();
             host.signal("sandbox", 15).await.unwrap();
             assert_eq!(refusal(host.create("c2", "setup").await), Some(Code::SlotBusy));
+            host.pulls.held.store(false, Ordering::SeqCst);
         };
         let (stuck, ()) = tokio::join!(stuck, others);
         assert_eq!(refusal(stuck), Some(Code::ImagePull));
