@@ -9,10 +9,12 @@ use sealed_spec::podspec::RestartPolicy;
 use slog::{Logger, info};
 use tokio::sync::OnceCell;
 
+use crate::config::Config;
 use crate::container::{Containers, OomEvents};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::launch::Launcher;
+use crate::mode::Mode;
 use crate::network::Network;
 use crate::opening::Opening;
 use crate::pid1::PowerOff;
@@ -65,12 +67,14 @@ enum Life {
 
 /// What an [`Agent`] is made of.
 pub struct Parts {
+    /// What the runtime configured.
+    pub config: Config,
     /// Where it keeps things.
     pub paths: Paths,
     /// Who reaps.
     pub reaper: Arc<Reaper>,
-    /// The way to the key.
-    pub opening: Opening,
+    /// What this VM is.
+    pub mode: Mode,
     /// The way to root file systems.
     pub images: Box<dyn Images>,
     /// The kernel's network configuration, where there is one.
@@ -83,10 +87,12 @@ pub struct Parts {
 
 /// The agent.
 pub struct Agent {
+    /// What the runtime configured.
+    pub config: Config,
     pub(crate) paths: Paths,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) launcher: Launcher,
-    pub(crate) opening: Opening,
+    pub(crate) mode: Mode,
     pub(crate) images: Box<dyn Images>,
     pub(crate) quarantine: Quarantine,
     pub(crate) containers: Containers,
@@ -102,15 +108,16 @@ pub struct Agent {
 impl Agent {
     /// Makes the agent's directories and puts it together.
     pub fn new(parts: Parts) -> std::io::Result<Arc<Self>> {
-        let Parts { paths, reaper, opening, images, network, power, log } = parts;
+        let Parts { config, paths, reaper, mode, images, network, power, log } = parts;
         crate::launch::private_dir(&paths.state)?;
         let launcher = Launcher::new(reaper.clone(), paths.program.clone(), paths.state.join("launch"))?;
         let quarantine = Quarantine::new(&paths.quarantine)?;
         Ok(Arc::new(Self {
+            config,
             paths,
             reaper,
             launcher,
-            opening,
+            mode,
             images,
             quarantine,
             containers: Containers::default(),
@@ -122,6 +129,11 @@ impl Agent {
             address: Mutex::new(None),
             sandbox: OnceCell::new(),
         }))
+    }
+
+    /// The way to the sealed specification; there is none on the plain path.
+    pub(crate) fn opening(&self) -> Result<&Opening> {
+        self.mode.sealed().ok_or_else(|| Error::Internal("this VM has no sealed specification".into()))
     }
 
     /// The container of that id, the pause container aside.
@@ -144,13 +156,14 @@ impl Agent {
         if !host.dropped.is_empty() {
             info!(self.log, # "host", "not done for the sandbox"; "asked" => host.dropped.join(", "));
         }
-        let released = match self.opening.release().await {
+        let opening = self.opening()?;
+        let released = match opening.release().await {
             Ok(()) => {
                 self.change(|life| match life {
                     Life::Creating => Ok(Life::Created(host)),
                     _ => Err("the sandbox has ended"),
                 })?;
-                match self.opening.spec() {
+                match opening.spec() {
                     Some(_) => self.furnish().await.map(|_| ()),
                     None => Ok(()),
                 }
@@ -193,7 +206,7 @@ impl Agent {
 
     async fn make_sandbox(&self) -> Result<Sandbox> {
         let host = self.sandbox_request()?;
-        let spec = self.opening.require()?;
+        let spec = self.opening()?.require()?;
         let address = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = self.paths.state.join("sandbox");
         let made =

@@ -83,13 +83,6 @@ pub fn online_processors(devices: &Path) -> io::Result<usize> {
     Ok(online)
 }
 
-/// Names of the parameters that a runtime put on the kernel command line for the agent. None has an
-/// effect in a sealed VM: those that would weaken it least of all.
-pub fn agent_parameters(command_line: &str) -> Vec<&str> {
-    let words = command_line.split_ascii_whitespace().filter(|word| word.starts_with("agent."));
-    words.filter_map(|word| word.split('=').next()).collect()
-}
-
 /// Bytes of a memory block for hot-plugging; 0 where that isn't possible.
 pub fn memory_block_size() -> u64 {
     let text = fs::read_to_string("/sys/devices/system/memory/block_size_bytes").unwrap_or_default();
@@ -113,12 +106,6 @@ mod tests {
         assert!(matches!(acceptable(i64::MIN, 0), Err(ClockError::TooEarly(_))));
         assert!(matches!(acceptable(BUILT, -1), Err(ClockError::Malformed)));
         assert!(matches!(acceptable(BUILT, i64::MAX), Err(ClockError::Malformed)));
-    }
-
-    #[test]
-    fn parameters_for_the_agent_are_named() {
-        let line = "console=ttyS0 agent.debug_console agent.log=debug quiet agentx.y=1\n";
-        assert_eq!(agent_parameters(line), ["agent.debug_console", "agent.log"]);
     }
 
     #[test]

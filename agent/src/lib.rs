@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`pid1`] | mounts, sysctls, power-off |
 //! | [`reaper`] | every child's end, once |
+//! | [`config`], [`mode`] | what the runtime configured, and what this VM is |
 //! | [`attested`], [`opening`] | TEE, initdata, key, the sealed specification |
 //! | [`agent`] | the parts, put together |
+//! | [`plain`] | the host's specifications, where no sealed one decides |
 //! | [`sandbox`], [`container`], [`slots`] | what runs, and how often |
 //! | [`images`], [`oci`], [`launch`] | root file systems, OCI specifications, libcontainer in a helper |
 //! | [`process`] | streams |
@@ -15,16 +17,19 @@
 
 pub mod agent;
 pub mod attested;
+pub mod config;
 pub mod container;
 pub mod error;
 pub mod guest;
 pub mod images;
 pub mod launch;
 pub mod log;
+pub mod mode;
 pub mod network;
 pub mod oci;
 pub mod opening;
 pub mod pid1;
+pub mod plain;
 pub mod policy;
 pub mod process;
 pub mod quarantine;

@@ -1,10 +1,10 @@
 //! The console is a channel to the adversary: only records tagged `"host"` leave the guest, as one JSON
-//! object a line. Everything else, also what libraries log, goes nowhere.
+//! object a line. Everything else, also what libraries log, goes nowhere, except in an unsealed VM.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
 
-use slog::{Drain, Logger, Never, OwnedKVList, Record, crit, o};
+use slog::{Drain, Level, LevelFilter, Logger, Never, OwnedKVList, Record, crit, o};
 
 /// Tag of a record that is safe for the host.
 pub const SAFE: &str = "host";
@@ -13,6 +13,13 @@ pub const SAFE: &str = "host";
 pub fn logger(writer: impl Write + Send + 'static) -> Logger {
     let json = slog_json::Json::default(Lines { writer, line: Vec::new() });
     let drain = Mutex::new(SafeOnly(json)).fuse();
+    Logger::root(drain, o!("name" => "sealpod-agent"))
+}
+
+/// A logger for a VM that keeps nothing from the host: every record from `level` up.
+pub fn open_logger(writer: impl Write + Send + 'static, level: Level) -> Logger {
+    let json = slog_json::Json::new(Lines { writer, line: Vec::new() }).add_default_keys().build();
+    let drain = Mutex::new(LevelFilter::new(json, level)).fuse();
     Logger::root(drain, o!("name" => "sealpod-agent"))
 }
 

@@ -1,13 +1,17 @@
-//! The in-guest agent, PID 1 of a sealed pod's VM.
+//! The in-guest agent, PID 1 of a sealed pod's VM. Outside a VM, for development, a plain Kata agent.
 
+mod outside;
+
+use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use protocols::ports;
 use sealpod_agent::agent::{Agent, Parts, Paths};
 use sealpod_agent::attested::Attested;
+use sealpod_agent::config::Config;
 use sealpod_agent::images::Pulled;
+use sealpod_agent::mode::Mode;
 use sealpod_agent::network::Network;
 use sealpod_agent::opening::Opening;
 use sealpod_agent::pid1::{self, PowerOff, Switch};
@@ -21,15 +25,10 @@ const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
-        let mut arguments = std::env::args_os().skip(1);
-        return match arguments.next() {
-            Some(argument) if argument == launch::ARGUMENT => {
-                ExitCode::from(u8::try_from(launch::run_helper(arguments)).unwrap_or(1))
-            }
-            _ => {
-                eprintln!("sealpod-agent runs as the first process of a sealed pod's VM; see the README");
-                ExitCode::from(2)
-            }
+        let mut arguments = std::env::args_os().skip(1).peekable();
+        return match arguments.next_if(|first| first == launch::ARGUMENT) {
+            Some(_) => ExitCode::from(u8::try_from(launch::run_helper(arguments)).unwrap_or(1)),
+            None => outside::main(arguments),
         };
     }
     let log = log::logger(std::io::stderr());
@@ -47,20 +46,40 @@ fn boot(log: &Logger) -> anyhow::Result<()> {
     if guest::raise_clock().context("setting the clock")? {
         info!(log, # "host", "the machine's clock was before this agent was built");
     }
-    // Single-threaded until here: mounts and root are the process'.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let command_line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
+    let mut config = Config::from_command_line(&command_line)?;
+    let log = if config.unsealed { log::open_logger(std::io::stderr(), config.level) } else { log.clone() };
+    if config.unsealed
+        && let Some(path) = &config.file
+    {
+        let text = fs::read_to_string(path).context("reading agent.config_file")?;
+        config = Config { unsealed: true, ..Config::from_toml(&text)? };
+    }
+    run_time()?.block_on(serve_guest(config, log))
+}
+
+/// Made when the process needs its threads; until then mounts, root and namespaces are the process'.
+fn run_time() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(32)
         .enable_all()
         .build()
-        .context("starting the run-time")?;
-    runtime.block_on(run(log.clone()))
+        .context("starting the run-time")
 }
 
-async fn run(log: Logger) -> anyhow::Result<()> {
-    let reaper = Reaper::new();
+async fn serve_guest(config: Config, log: Logger) -> anyhow::Result<()> {
     let network = Network::connect().context("connecting to rtnetlink")?;
     network.loopback_up().await.context("bringing the loopback interface up")?;
+    let (mode, config) = choose(config, &log).await?;
+    run(config, mode, network, Paths::guest(), log).await
+}
+
+/// What this VM is, and what of its configuration has an effect in it.
+async fn choose(config: Config, log: &Logger) -> anyhow::Result<(Mode, Config)> {
+    if config.unsealed {
+        return Ok((Mode::Unsealed, config));
+    }
     let attested = tokio::task::spawn_blocking(Attested::boot).await.context("reading the initdata")?;
     match attested.failure() {
         Some(refusal) => {
@@ -68,25 +87,29 @@ async fn run(log: Logger) -> anyhow::Result<()> {
         }
         None => info!(log, # "host", "initdata matches the launch"),
     }
-    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let ignored = guest::agent_parameters(&command_line);
-    if !ignored.is_empty() {
-        info!(log, # "host", "kernel parameters without effect"; "names" => ignored.join(" "));
+    Ok((Mode::Sealed(Opening::new(Box::new(attested))), config.sealed()))
+}
+
+async fn run(config: Config, mode: Mode, network: Network, paths: Paths, log: Logger) -> anyhow::Result<()> {
+    if !config.ignored.is_empty() {
+        info!(log, # "host", "parameters without effect"; "names" => config.ignored.join(" "));
     }
-    let paths = Paths::guest();
+    let reaper = Reaper::new();
     let images = Pulled::new(paths.state.join("images"), CA_BUNDLE.into());
+    let mode_name = mode.name();
     let agent = Agent::new(Parts {
+        config: config.clone(),
         paths,
         reaper: reaper.clone(),
-        opening: Opening::new(Box::new(attested)),
+        mode,
         images: Box::new(images),
         network: Some(network),
         power: Arc::new(Switch),
         log: log.clone(),
     })
     .context("making the agent's directories")?;
-    let peers = Peers::vsock(ports::AGENT).context("listening on vsock")?;
+    let peers = Peers::listen(&config.address).context("listening")?;
     let _server = serve(Service::new(agent), peers).await.context("serving")?;
-    info!(log, # "host", "serving"; "port" => ports::AGENT, "version" => env!("CARGO_PKG_VERSION"));
+    info!(log, # "host", "serving"; "mode" => mode_name, "version" => env!("CARGO_PKG_VERSION"));
     reaper.run().await.context("reaping")
 }

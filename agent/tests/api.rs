@@ -23,8 +23,10 @@ use sealed_spec::{
     HeaderFields, ImageRef, KeyId, Lineage, Repository, SealedSpec, SpecKey, Workload, WorkloadKind, seal,
 };
 use sealpod_agent::agent::{Agent, Parts, Paths};
+use sealpod_agent::config::Config;
 use sealpod_agent::images::{Images, Root};
 use sealpod_agent::log::logger;
+use sealpod_agent::mode::Mode;
 use sealpod_agent::opening::{KeySource, Opening};
 use sealpod_agent::pid1::PowerOff;
 use sealpod_agent::quarantine::SHARED;
@@ -157,9 +159,10 @@ fn with_agent<F: Future<Output = ()>>(boot: Result<(), Refusal>, test: impl FnOn
             cgroups: dir.path().join("cgroup"),
         };
         let agent = Agent::new(Parts {
+            config: Config::default(),
             paths,
             reaper,
-            opening: Opening::new(Box::new(source)),
+            mode: Mode::Sealed(Opening::new(Box::new(source))),
             images: Box::new(Stuck(pulls.clone())),
             network: None,
             power: button.clone(),

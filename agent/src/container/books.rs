@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use protocols::refusal::Code;
 use tokio::sync::watch;
 
-use super::valid_id;
+use super::{Rights, valid_id};
 use crate::error::{Error, Result};
 use crate::images::Root;
 use crate::process::Process;
@@ -85,14 +85,14 @@ impl Pause {
 pub struct Instance {
     /// The host's id.
     pub id: String,
-    /// The sealed name.
+    /// The sealed name; on the plain path, its id.
     pub name: String,
     /// config.json and files of its own.
     pub directory: PathBuf,
     /// Its cgroup, below `/sys/fs/cgroup`.
     pub cgroup: String,
-    /// Signals that may reach it beside TERM and KILL.
-    pub stop_signal: Option<i32>,
+    /// What the host may do with its processes.
+    pub rights: Rights,
     /// Its first process.
     pub init: Arc<Process>,
     inner: Mutex<Inner>,
@@ -128,13 +128,13 @@ impl Instance {
         name: &str,
         directory: PathBuf,
         cgroup: String,
-        stop_signal: Option<i32>,
+        rights: Rights,
         init: Arc<Process>,
         root: Root,
     ) -> Self {
         let inner = Inner { stage: Stage::Created, root: Some(root), execs: BTreeMap::new(), next: 0 };
         let inner = Mutex::new(inner);
-        Self { id: id.to_owned(), name: name.to_owned(), directory, cgroup, stop_signal, init, inner }
+        Self { id: id.to_owned(), name: name.to_owned(), directory, cgroup, rights, init, inner }
     }
 
     /// What it is doing.
@@ -282,6 +282,13 @@ impl Containers {
         match self.slots_lock().as_mut() {
             Some(slots) => Ok(work(slots)),
             None => Err(Error::refused(Code::SpecNotOpen, "the sealed spec is not open")),
+        }
+    }
+
+    /// Tells the slots what happened, where there are any: without a sealed specification there are none.
+    pub fn note(&self, work: impl FnOnce(&mut Slots)) {
+        if let Some(slots) = self.slots_lock().as_mut() {
+            work(slots);
         }
     }
 

@@ -11,7 +11,7 @@ use protocols::refusal::Code;
 use sealed_spec::{Logs, SealedSpec};
 use slog::info;
 
-use super::{Container, Instance, Pause, Stage, valid_id};
+use super::{Container, Instance, Pause, Rights, Signals, Stage, valid_id};
 use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::images::Root;
@@ -100,9 +100,10 @@ impl Agent {
         if self.sandbox_request()?.id == id {
             return self.containers.insert(&id, Container::Pause(Arc::new(Pause::default())));
         }
-        self.opening.open_copied(&self.quarantine).await?;
+        let opening = self.opening()?;
+        opening.open_copied(&self.quarantine).await?;
         let sandbox = self.furnish().await?;
-        let spec = self.opening.require()?;
+        let spec = opening.require()?;
         let Some(name) = host.name else {
             let detail =
                 "the request names no container, or two (annotation io.kubernetes.cri.container-name)";
@@ -125,7 +126,7 @@ impl Agent {
                 Ok(())
             }
             Err(error) => {
-                self.containers.slots(|slots| slots.removed(&id))?;
+                self.containers.note(|slots| slots.removed(&id));
                 let _ = fs::remove_dir_all(self.paths.container(&id));
                 info!(self.log, # "host", "no container"; "id" => &id, "reason" => error.to_string());
                 Err(error)
@@ -135,7 +136,7 @@ impl Agent {
 
     /// Claims the slot; an instance in it that was never started makes room.
     async fn claim(&self, name: &str, id: &str) -> Result<()> {
-        self.sweep()?;
+        self.sweep();
         let claimed = self.containers.slots(|slots| slots.claim(name, id))?;
         let Err(SlotError::Busy { id: other, .. }) = &claimed else {
             return Ok(claimed?);
@@ -149,13 +150,12 @@ impl Agent {
     }
 
     /// Tells the slots of every end that the reaper has seen: the host may have heard of it first.
-    fn sweep(&self) -> Result<()> {
+    fn sweep(&self) {
         for instance in self.containers.instances() {
             if let Some(code) = instance.init.watched.code() {
-                self.containers.slots(|slots| slots.exited(&instance.id, code))?;
+                self.containers.note(|slots| slots.exited(&instance.id, code));
             }
         }
-        Ok(())
     }
 
     async fn build(
@@ -189,7 +189,8 @@ impl Agent {
             .and_then(super::life::signal_number);
         let init = Arc::new(self.launch(id, &directory, &prepared.spec, spec).await?);
         drop(prepared.sub_paths);
-        Ok(Instance::new(id, name, directory, cgroup, stop_signal, init, root))
+        let rights = Rights { signals: Signals::Stop(stop_signal) };
+        Ok(Instance::new(id, name, directory, cgroup, rights, init, root))
     }
 
     async fn launch(&self, id: &str, directory: &Path, oci: &Spec, spec: &SealedSpec) -> Result<Process> {
@@ -216,7 +217,7 @@ impl Agent {
             if super::oom::was_hit(&agent.cgroup(&instance.cgroup)) {
                 agent.oom.push(instance.id.clone());
             }
-            let _ = agent.containers.slots(|slots| slots.exited(&instance.id, code));
+            agent.containers.note(|slots| slots.exited(&instance.id, code));
             info!(agent.log, # "host", "a container has ended"; "id" => &instance.id, "code" => code);
         });
     }

@@ -24,7 +24,7 @@ impl Agent {
     /// Starts one more process in a running container.
     pub async fn exec(&self, id: &str, exec: &str, argv: &[String]) -> Result<()> {
         let instance = self.containers.instance(id)?;
-        let spec = self.opening.require()?;
+        let spec = self.opening()?.require()?;
         if instance.stage() != Stage::Started {
             return Err(Error::Internal("the container does not run".into()));
         }

@@ -31,7 +31,7 @@ impl Agent {
             })
         })?;
         // Before the process runs: it may be over before the helper is.
-        self.containers.slots(|slots| slots.started(id))?;
+        self.containers.note(|slots| slots.started(id));
         let started = self.launcher.start(id).await;
         let _ = instance.advance(&[Stage::Starting], Stage::Started);
         Ok(started?)
@@ -51,7 +51,7 @@ impl Agent {
         };
         let target = Target::parse(id, exec);
         let process = instance.process(target)?;
-        if !matches!(number, libc::SIGTERM | libc::SIGKILL) && instance.stop_signal != Some(number) {
+        if !instance.rights.signal(number) {
             return Err(denied(number));
         }
         let watched = &process.watched;
@@ -62,7 +62,7 @@ impl Agent {
             self.kill_cgroup(&instance);
         }
         if target == Target::Init && watched.code().is_none() {
-            self.containers.slots(|slots| slots.signalled(id, number))?;
+            self.containers.note(|slots| slots.signalled(id, number));
         }
         match self.reaper.signal(watched, number) {
             Ok(()) => Ok(()),
@@ -82,7 +82,7 @@ impl Agent {
         let code = instance.process(Target::parse(id, exec))?.watched.wait().await;
         if exec.is_empty() || exec == id {
             // Before the host can act on it.
-            self.containers.slots(|slots| slots.exited(id, code))?;
+            self.containers.note(|slots| slots.exited(id, code));
         }
         Ok(code)
     }
@@ -135,7 +135,7 @@ impl Agent {
         if !matches!(cleared.await, Ok(Ok(()))) {
             info!(self.log, # "host", "files of a container are left over"; "id" => id);
         }
-        self.containers.slots(|slots| slots.removed(id))?;
+        self.containers.note(|slots| slots.removed(id));
         self.containers.remove(id);
         let _ = self.quarantine.forget(id);
         Ok(())

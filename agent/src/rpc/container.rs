@@ -24,8 +24,13 @@ pub(super) async fn create(
     context: &TtrpcContext,
     request: wire::CreateContainerRequest,
 ) -> Result<Empty> {
+    let patience = patience(context.timeout_nano);
+    if agent.mode.sealed().is_none() {
+        let agent = agent.clone();
+        return super::detached(async move { agent.create_plain(request, patience).await }).await;
+    }
     let host = HostSpec::read(&request);
-    let request = CreateRequest { id: request.container_id, host, patience: patience(context.timeout_nano) };
+    let request = CreateRequest { id: request.container_id, host, patience };
     agent.create(request).await.map(|()| Empty::new())
 }
 
@@ -70,7 +75,7 @@ pub(super) async fn diagnostic(
         return Err(Error::InvalidArgument("unknown type of diagnostic data".into()));
     }
     let instance = agent.containers.instance(&request.container_id)?;
-    if agent.opening.require()?.grants.logs != Logs::Clear {
+    if agent.opening()?.require()?.grants.logs != Logs::Clear {
         return Err(Error::refused(
             Code::RpcDenied,
             "the sealed spec does not grant the termination log (logs: clear)",

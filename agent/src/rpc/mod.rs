@@ -1,6 +1,6 @@
 //! The Kata agent's API: for each noun a file, in each file thin shims over the agent's core.
 //!
-//! Every call passes [`Service::enter`]: the policy's table, and a bound on calls in flight.
+//! Every call passes [`Service::enter`]: whoever decides in this VM's mode, and a bound on calls in flight.
 
 mod container;
 mod files;
@@ -29,6 +29,7 @@ use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 use crate::policy;
 
 /// Calls in flight, most of them waiting for a process or its output.
@@ -55,8 +56,13 @@ impl Service {
     }
 
     /// Every call begins here.
-    fn enter(&self, rpc: &'static str) -> Result<OwnedSemaphorePermit> {
-        if let Err(refusal) = policy::check(rpc, self.agent.opening.phase()) {
+    async fn enter<R>(&self, rpc: &'static str, _request: &R) -> Result<OwnedSemaphorePermit> {
+        let admitted = match &self.agent.mode {
+            Mode::Sealed(opening) => policy::check(rpc, opening.phase()),
+            Mode::Policy(gatekeeper) => gatekeeper.admit(rpc, serde_json::Value::Null).await,
+            Mode::Unsealed => Ok(()),
+        };
+        if let Err(refusal) = admitted {
             info!(self.agent.log, # "host", "refused"; "rpc" => rpc, "reason" => refusal.to_string());
             return Err(refusal.into());
         }
@@ -80,7 +86,7 @@ macro_rules! calls {
         impl AgentService for Service {
             $(async fn $method(&self, context: &TtrpcContext, request: $request) -> ttrpc::Result<$response> {
                 let call = || async {
-                    let _permit = self.enter($rpc)?;
+                    let _permit = self.enter($rpc, &request).await?;
                     $work(&self.agent, context, request).await
                 };
                 call().await.map_err(|error| status::from(&error))

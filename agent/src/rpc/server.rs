@@ -2,6 +2,7 @@
 //! way to open an AF_VSOCK socket is nobody here.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
 
 use super::Service;
+use crate::config::Address;
 
 /// A runtime opens one connection; a few more leave room for its tools.
 const MAX_CONNECTIONS: usize = 16;
@@ -32,6 +34,22 @@ impl Peers {
     /// The host, on a vsock port.
     pub fn vsock(port: u32) -> io::Result<Self> {
         VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port)).map(Self::Vsock)
+    }
+
+    /// Listens where the configuration says. A socket file that nobody listens on is replaced.
+    pub fn listen(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Vsock(port) => Self::vsock(*port),
+            Address::Unix(path) => {
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                let listener = UnixListener::bind(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+                Ok(Self::Unix(listener))
+            }
+        }
     }
 }
 

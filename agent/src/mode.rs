@@ -1,0 +1,55 @@
+//! What this VM is: each mode is visible in its measurement, and is chosen once, at boot.
+//!
+//! | mode | chosen by | who decides about requests |
+//! |---|---|---|
+//! | sealed | verified initdata with `sealpod.toml` | the sealed specification |
+//! | policy | verified initdata with `policy.rego` | that policy |
+//! | unsealed | `sealpod.unsealed=allow` on the measured command line | nobody: a plain Kata agent |
+//!
+//! Initdata that is missing or doesn't verify leaves a sealed VM that opens nothing: no failure on the
+//! way leads to a mode that allows more.
+
+use async_trait::async_trait;
+use protocols::refusal::Refusal;
+
+use crate::opening::Opening;
+
+/// The mode, with what it decides by.
+pub enum Mode {
+    /// The sealed specification is the policy.
+    Sealed(Opening),
+    /// A Rego policy that HOST_DATA binds, as CoCo's guests have it.
+    Policy(Box<dyn Gatekeeper>),
+    /// Everything that the host asks for.
+    Unsealed,
+}
+
+/// Decides about requests by a policy.
+#[async_trait]
+pub trait Gatekeeper: Send + Sync {
+    /// Why no sandbox can be made at all, as an invalid policy.
+    fn failure(&self) -> Option<Refusal>;
+    /// Decides about one request; `request` is its JSON as policies see it.
+    async fn admit(&self, rpc: &'static str, request: serde_json::Value) -> Result<(), Refusal>;
+    /// Puts another policy in force. The current one has allowed that; an invalid one changes nothing.
+    async fn replace(&self, policy: &str) -> Result<(), Refusal>;
+}
+
+impl Mode {
+    /// The way to the sealed specification, in a sealed VM.
+    pub fn sealed(&self) -> Option<&Opening> {
+        match self {
+            Self::Sealed(opening) => Some(opening),
+            Self::Policy(_) | Self::Unsealed => None,
+        }
+    }
+
+    /// For records: what the VM is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sealed(_) => "sealed",
+            Self::Policy(_) => "policy",
+            Self::Unsealed => "unsealed",
+        }
+    }
+}
