@@ -162,7 +162,7 @@ impl Config {
         };
         match key {
             "server_addr" => {
-                self.address = address(value).ok_or_else(|| wrong("vsock://-1:PORT or unix://PATH"))?
+                self.address = address(value).ok_or_else(|| wrong("vsock://-1:PORT or unix://PATH"))?;
             }
             "log" => self.level = level(value).ok_or_else(|| wrong("a log level (trace … critical)"))?,
             "log_vport" => match value.parse() {

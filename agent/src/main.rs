@@ -11,6 +11,7 @@ use sealpod_agent::agent::{Agent, Parts, Paths};
 use sealpod_agent::attested::Attested;
 use sealpod_agent::config::Config;
 use sealpod_agent::images::Pulled;
+use sealpod_agent::log::Feed;
 use sealpod_agent::mode::Mode;
 use sealpod_agent::network::Network;
 use sealpod_agent::opening::Opening;
@@ -31,9 +32,10 @@ fn main() -> ExitCode {
             None => outside::main(arguments),
         };
     }
-    let log = log::logger(std::io::stderr());
+    let feed = Feed::default();
+    let log = log::logger(feed.tee(std::io::stderr()));
     log::panics_to(log.clone());
-    if let Err(error) = boot(&log) {
+    if let Err(error) = boot(&log, feed) {
         crit!(log, # "host", "the agent can't go on"; "reason" => format!("{error:#}"));
     }
     // Without an agent the VM is of no use to anybody.
@@ -41,21 +43,24 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn boot(log: &Logger) -> anyhow::Result<()> {
+fn boot(log: &Logger, feed: Feed) -> anyhow::Result<()> {
     pid1::prepare()?;
     if guest::raise_clock().context("setting the clock")? {
         info!(log, # "host", "the machine's clock was before this agent was built");
     }
     let command_line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
     let mut config = Config::from_command_line(&command_line)?;
-    let log = if config.unsealed { log::open_logger(std::io::stderr(), config.level) } else { log.clone() };
+    let log = match config.unsealed {
+        true => log::open_logger(feed.tee(std::io::stderr()), config.level),
+        false => log.clone(),
+    };
     if config.unsealed
         && let Some(path) = &config.file
     {
         let text = fs::read_to_string(path).context("reading agent.config_file")?;
         config = Config { unsealed: true, ..Config::from_toml(&text)? };
     }
-    run_time()?.block_on(serve_guest(config, log))
+    run_time()?.block_on(serve_guest(config, log, feed))
 }
 
 /// Made when the process needs its threads; until then mounts, root and namespaces are the process'.
@@ -68,10 +73,18 @@ fn run_time() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("starting the run-time")
 }
 
-async fn serve_guest(config: Config, log: Logger) -> anyhow::Result<()> {
+async fn serve_guest(config: Config, log: Logger, feed: Feed) -> anyhow::Result<()> {
     let network = Network::connect().context("connecting to rtnetlink")?;
     network.loopback_up().await.context("bringing the loopback interface up")?;
     let (mode, config) = choose(config, &log).await?;
+    if let Some(port) = config.log_port {
+        let log = log.clone();
+        tokio::spawn(async move {
+            if let Err(error) = feed.serve(port).await {
+                info!(log, # "host", "no log port"; "reason" => error.to_string());
+            }
+        });
+    }
     run(config, mode, network, Paths::guest(), log).await
 }
 
