@@ -7,18 +7,39 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::process::Command;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 use tokio::sync::watch;
 
 /// Statuses of processes that nobody has adopted yet; older ones are forgotten.
 const UNCLAIMED: usize = 256;
+
+/// Most bytes of each of a helper program's output streams.
+const OUTPUT_MAX: usize = 4 * 1024 * 1024;
+
+/// A helper program that takes longer is killed.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a helper program has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub code: ExitCode,
+    /// What it wrote.
+    pub stdout: Vec<u8>,
+    /// What it complained of.
+    pub stderr: Vec<u8>,
+}
 
 /// Exit status as Kubernetes shows it: the exit code, or 128 + the number of the signal.
 pub type ExitCode = i32;
@@ -87,10 +108,43 @@ impl Reaper {
 
     /// Starts a child and registers it before it can be reaped.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Watched> {
+        self.spawn_child(command).map(|(watched, _)| watched)
+    }
+
+    fn spawn_child(&self, command: &mut Command) -> io::Result<(Watched, Child)> {
         let mut table = self.table();
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        Ok(watch_pid(&mut table, pid))
+        Ok((watch_pid(&mut table, pid), child))
+    }
+
+    /// Runs a helper program to its end and returns what it wrote: the only way to do so that can't lose
+    /// its status to the reaping of orphans. Bounded in time and output; a program that exceeds either is
+    /// killed.
+    pub async fn output(&self, command: &mut Command, input: &[u8]) -> io::Result<Output> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (watched, mut child) = self.spawn_child(command)?;
+        let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let work = async {
+            let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
+                return Err(io::Error::other("the program has no streams"));
+            };
+            let mut stdin = pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?;
+            let feed = async {
+                // A program that doesn't want all of it is no failure of ours.
+                let _ = stdin.write_all(input).await;
+                drop(stdin);
+                Ok(())
+            };
+            let ((), stdout, stderr) =
+                tokio::try_join!(feed, bounded(stdout.into()), bounded(stderr.into()))?;
+            Ok(Output { code: watched.wait().await, stdout, stderr })
+        };
+        let done = tokio::time::timeout(OUTPUT_PATIENCE, work).await;
+        if !matches!(done, Ok(Ok(_))) {
+            let _ = self.signal(&watched, libc::SIGKILL);
+        }
+        done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// To be taken before the helper starts that will leave a process behind.
@@ -153,6 +207,16 @@ impl Reaper {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn bounded(stream: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = OUTPUT_MAX as u64 + 1;
+    pipe::Receiver::from_owned_fd(stream)?.take(limit).read_to_end(&mut bytes).await?;
+    if bytes.len() > OUTPUT_MAX {
+        return Err(io::Error::other(format!("the program wrote more than {OUTPUT_MAX} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn watch_pid(table: &mut Table, pid: i32) -> Watched {
