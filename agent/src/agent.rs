@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use protocols::refusal::Code;
-use sealed_spec::podspec::RestartPolicy;
 use slog::{Logger, info};
 use tokio::sync::OnceCell;
 
@@ -21,7 +20,7 @@ use crate::pid1::PowerOff;
 use crate::quarantine::Quarantine;
 use crate::reaper::Reaper;
 use crate::sandbox::{HostRequest, Sandbox};
-use crate::slots::{Restart, Slots};
+use crate::slots::Slots;
 
 /// Directories, by value: nothing else in the agent knows where it is.
 #[derive(Debug, Clone)]
@@ -211,14 +210,7 @@ impl Agent {
         let directory = self.paths.state.join("sandbox");
         let made =
             Sandbox::make(&directory, &self.paths.etc, &self.launcher, &spec.pod, &host, address).await?;
-        let restart = match spec.pod.effective_restart_policy() {
-            RestartPolicy::Always => Restart::Always,
-            RestartPolicy::OnFailure => Restart::OnFailure,
-            RestartPolicy::Never => Restart::Never,
-        };
-        let init = spec.pod.init_containers.iter().map(|c| c.name.as_str());
-        let main = spec.pod.containers.iter().map(|c| c.name.as_str());
-        self.containers.set_slots(Slots::new(init, main, restart));
+        self.containers.set_slots(Slots::of(&spec));
         self.images.begin(&spec)?;
         info!(self.log, # "host", "the sealed spec is open"; "containers" => spec.images.len());
         Ok(made)

@@ -51,9 +51,7 @@ impl From<SlotError> for Error {
         let code = match error {
             SlotError::Unknown(_) => Code::ContainerUnknown,
             SlotError::Duplicate(_) => Code::ContainerDuplicate,
-            SlotError::Busy { .. } | SlotError::Pending { .. } | SlotError::Superseded(_) => {
-                Code::SlotBusy
-            },
+            SlotError::Busy { .. } | SlotError::Pending { .. } | SlotError::Superseded(_) => Code::SlotBusy,
             SlotError::Order { .. } => Code::SlotOrder,
             SlotError::Restart { .. } => Code::SlotRestart,
         };

@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use agent_image::{ErrorKind, ImageConfiguration, ImageError, ImageStore, Rootfs};
 use async_trait::async_trait;
 use protocols::refusal::{Code, Refusal};
 use sealed_spec::{ImageRef, SealedSpec};
+
+use crate::slots::{Over, Patience};
 
 /// A mounted root file system.
 pub struct Root {
@@ -25,8 +26,9 @@ pub struct Root {
 pub trait Images: Send + Sync {
     /// Starts pulling everything that the specification names.
     fn begin(&self, spec: &SealedSpec) -> Result<(), Refusal>;
-    /// A fresh root file system for one container, below `directory`; waits at most `patience` for a pull.
-    async fn root(&self, image: &ImageRef, directory: &Path, patience: Duration) -> Result<Root, Refusal>;
+    /// A fresh root file system for one container, below `directory`; waits for a pull as long as
+    /// `patience` says.
+    async fn root(&self, image: &ImageRef, directory: &Path, patience: Patience) -> Result<Root, Refusal>;
 }
 
 /// Images pulled by digest from the registries of the sealed specification.
@@ -56,18 +58,23 @@ impl Images for Pulled {
         Ok(())
     }
 
-    async fn root(&self, image: &ImageRef, directory: &Path, patience: Duration) -> Result<Root, Refusal> {
+    async fn root(
+        &self,
+        image: &ImageRef,
+        directory: &Path,
+        mut patience: Patience,
+    ) -> Result<Root, Refusal> {
         let Some(store) = self.store.get().cloned() else {
             return Err(Refusal::new(Code::SpecNotOpen, "no image is being pulled yet"));
         };
-        let pulled = match tokio::time::timeout(patience, store.pull(image)).await {
-            Ok(pulled) => pulled.map_err(|e| refusal(&e))?,
-            Err(_) => {
-                let percent = store.progress(&image.digest).unwrap_or(0);
-                return Err(Refusal::new(
-                    Code::ImagePull,
-                    format!("pulling {percent} %; the next try joins this pull"),
-                ));
+        let pulled = tokio::select! {
+            biased;
+            pulled = store.pull(image) => pulled.map_err(|e| refusal(&e))?,
+            over = patience.over() => {
+                return Err(match over {
+                    Over::Time => pulling(store.progress(&image.digest).unwrap_or(0)),
+                    Over::Superseded => Refusal::new(Code::SlotBusy, "a later try to make the container has taken over"),
+                });
             }
         };
         let directory = directory.to_owned();
@@ -82,6 +89,11 @@ impl Images for Pulled {
             .map_err(|e: agent_image::RootfsError| failed(e.to_string()))?;
         Ok(Root { path: mount.path().to_owned(), config, mount: Box::new(mount) })
     }
+}
+
+/// For whoever asks again: the kubelet does, and joins the pull.
+fn pulling(percent: u8) -> Refusal {
+    Refusal::new(Code::ImagePull, format!("pulling {percent} %; the next try joins this pull"))
 }
 
 fn refusal(error: &ImageError) -> Refusal {

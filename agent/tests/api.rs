@@ -32,6 +32,7 @@ use sealpod_agent::pid1::PowerOff;
 use sealpod_agent::quarantine::SHARED;
 use sealpod_agent::reaper::Reaper;
 use sealpod_agent::rpc::{Peers, Service, serve};
+use sealpod_agent::slots::{Over, Patience};
 use tokio::net::UnixListener;
 use ttrpc::context::Context;
 
@@ -82,12 +83,20 @@ impl Images for Stuck {
         Ok(())
     }
 
-    async fn root(&self, _: &ImageRef, _: &Path, _: Duration) -> Result<Root, Refusal> {
+    async fn root(&self, _: &ImageRef, _: &Path, mut patience: Patience) -> Result<Root, Refusal> {
         self.0.waiting.fetch_add(1, Ordering::SeqCst);
-        while self.0.held.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let held = async {
+            while self.0.held.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = held => Err(Refusal::new(Code::ImagePull, "pulling 0 %")),
+            over = patience.over() => {
+                assert_eq!(over, Over::Superseded);
+                Err(Refusal::new(Code::SlotBusy, "taken over"))
+            }
         }
-        Err(Refusal::new(Code::ImagePull, "pulling 0 %"))
     }
 }
 
@@ -336,11 +345,38 @@ fn a_stuck_pull_blocks_nobody_else() {
             host.pulls.one_waits().await;
             host.health.check(soon(), &protocols::health::CheckRequest::new()).await.unwrap();
             host.signal("sandbox", 15).await.unwrap();
-            assert_eq!(refusal(host.create("c2", "setup").await), Some(Code::SlotBusy));
             host.pulls.held.store(false, Ordering::SeqCst);
         };
         let (stuck, ()) = tokio::join!(stuck, others);
         assert_eq!(refusal(stuck), Some(Code::ImagePull));
+    });
+}
+
+#[test]
+fn a_retry_under_a_new_id_takes_over_from_the_first_try() {
+    with_agent(Ok(()), |host| async move {
+        host.ready().await;
+        host.pulls.held.store(true, Ordering::SeqCst);
+        let first = host.create("c1", "setup");
+        let second = async {
+            host.pulls.one_waits().await;
+            let second = host.create("c2", "setup");
+            let release = async {
+                while host.pulls.waiting.load(Ordering::SeqCst) < 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                host.pulls.held.store(false, Ordering::SeqCst);
+            };
+            tokio::join!(second, release).0
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(refusal(first), Some(Code::SlotBusy));
+        assert_eq!(refusal(second), Some(Code::ImagePull), "it had the slot to itself");
+        assert_eq!(
+            refusal(host.create("c1", "setup").await),
+            Some(Code::ImagePull),
+            "nothing is left of either"
+        );
     });
 }
 

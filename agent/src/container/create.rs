@@ -11,17 +11,21 @@ use protocols::refusal::Code;
 use sealed_spec::{Logs, SealedSpec};
 use slog::info;
 
-use super::{Container, Instance, Pause, Rights, Signals, Stage, valid_id};
+use super::{Container, Instance, Pause, Rights, Signals, valid_id};
 use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::images::Root;
 use crate::launch::{LaunchError, private_dir};
 use crate::process::{OutputPolicy, Process, Streams};
 use crate::sandbox::Sandbox;
-use crate::slots::SlotError;
+use crate::slots::{self, Patience};
+use tokio::time::Instant;
 
 /// Annotations that hold a container's name: containerd's, then CRI-O's and the kubelet's.
 const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
+
+/// How long a killed process of an instance that nobody wants may take to end.
+const CLEAN_UP: Duration = Duration::from_secs(10);
 
 /// What of the host's OCI spec is looked at.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,7 +88,7 @@ impl Agent {
             let made = agent.create_now(request).await;
             let succeeded = made.is_ok();
             if answer.send(made).is_err() && succeeded {
-                let _ = agent.remove(&id, Some(Duration::from_secs(10))).await;
+                let _ = agent.remove(&id, Some(CLEAN_UP)).await;
             }
         });
         answered
@@ -110,9 +114,10 @@ impl Agent {
             return Err(Error::refused(Code::ContainerUnknown, detail));
         };
         self.containers.room()?;
-        self.claim(&name, &id).await?;
+        let until = Instant::now() + patience;
+        let attempt = self.claim(&name, &id).await?;
         info!(self.log, # "host", "creating a container"; "id" => &id, "replaced" => host.replaced.join(", "));
-        let made = self.build(&id, &name, &spec, &sandbox, patience).await;
+        let made = self.build(&id, &name, &spec, &sandbox, attempt.patience(until)).await;
         let inserted = match made {
             Ok(instance) => {
                 let instance = Arc::new(instance);
@@ -123,37 +128,17 @@ impl Agent {
         match inserted {
             Ok(instance) => {
                 self.watch(instance);
+                if attempt.superseded() {
+                    self.remove(&id, Some(CLEAN_UP)).await?;
+                    return Err(slots::superseded(&name));
+                }
                 Ok(())
             }
             Err(error) => {
-                self.containers.note(|slots| slots.removed(&id));
                 let _ = fs::remove_dir_all(self.paths.container(&id));
+                self.containers.note(|slots| slots.removed(&id));
                 info!(self.log, # "host", "no container"; "id" => &id, "reason" => error.to_string());
                 Err(error)
-            }
-        }
-    }
-
-    /// Claims the slot; an instance in it that was never started makes room.
-    async fn claim(&self, name: &str, id: &str) -> Result<()> {
-        self.sweep();
-        let claimed = self.containers.slots(|slots| slots.claim(name, id))?;
-        let Err(SlotError::Busy { id: other, .. }) = &claimed else {
-            return Ok(claimed?);
-        };
-        let idle = self.containers.instance(other).is_ok_and(|i| i.stage() == Stage::Created);
-        if !idle {
-            return Ok(claimed?);
-        }
-        self.remove(other, Some(Duration::from_secs(10))).await?;
-        self.containers.slots(|slots| slots.claim(name, id))?.map_err(Error::from)
-    }
-
-    /// Tells the slots of every end that the reaper has seen: the host may have heard of it first.
-    fn sweep(&self) {
-        for instance in self.containers.instances() {
-            if let Some(code) = instance.init.watched.code() {
-                self.containers.note(|slots| slots.exited(&instance.id, code));
             }
         }
     }
@@ -164,7 +149,7 @@ impl Agent {
         name: &str,
         spec: &SealedSpec,
         sandbox: &Sandbox,
-        patience: Duration,
+        patience: Patience,
     ) -> Result<Instance> {
         let unknown =
             || Error::refused(Code::ContainerUnknown, format!("the sealed spec has no container '{name}'"));

@@ -135,4 +135,3 @@ impl Agent {
 pub(crate) fn superseded(name: &str) -> Error {
     SlotError::Superseded(name.to_owned()).into()
 }
-

@@ -6,9 +6,9 @@
 
 mod claim;
 
+use claim::Rope;
 pub(crate) use claim::superseded;
 pub use claim::{Over, Patience, Try};
-use claim::Rope;
 
 use std::collections::BTreeMap;
 
@@ -120,9 +120,18 @@ pub struct Slots {
 impl Slots {
     /// Slots for the pod's containers, in the order of the specification.
     pub fn new<'a>(containers: impl IntoIterator<Item = (Role, &'a str)>, policy: Restart) -> Self {
-        let slot =
-            |(role, name): (Role, &str)| Slot { name: name.to_owned(), role, state: State::Free(None), ran: false };
-        Self { slots: containers.into_iter().map(slot).collect(), policy, ids: BTreeMap::new(), tries: BTreeMap::new() }
+        let slot = |(role, name): (Role, &str)| Slot {
+            name: name.to_owned(),
+            role,
+            state: State::Free(None),
+            ran: false,
+        };
+        Self {
+            slots: containers.into_iter().map(slot).collect(),
+            policy,
+            ids: BTreeMap::new(),
+            tries: BTreeMap::new(),
+        }
     }
 
     /// Slots for everything that the specification may run.
