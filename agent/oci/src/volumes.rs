@@ -44,8 +44,12 @@ mod tests {
     fn fs_group_owns_the_volumes() {
         let size_limit = Some(Quantity::parse("1Mi").unwrap());
         let volumes = vec![
-            Volume { name: "a".into(), empty_dir: Some(EmptyDir::default()) },
-            Volume { name: "b".into(), empty_dir: Some(EmptyDir { size_limit, ..Default::default() }) },
+            Volume { name: "a".into(), empty_dir: Some(EmptyDir::default()), ..Default::default() },
+            Volume {
+                name: "b".into(),
+                empty_dir: Some(EmptyDir { size_limit, ..Default::default() }),
+                ..Default::default()
+            },
         ];
         let mut pod = PodSpec { volumes, ..Default::default() };
         let plan =

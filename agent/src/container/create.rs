@@ -216,7 +216,7 @@ fn cgroup(id: &str) -> String {
 /// What the host may read of a container's output.
 pub(super) fn output_policy(spec: &SealedSpec) -> OutputPolicy {
     match spec.grants.logs {
-        Logs::Off => OutputPolicy::Discard,
+        Logs::Off | Logs::Sealed { .. } => OutputPolicy::Discard,
         Logs::Clear => OutputPolicy::Clear,
     }
 }

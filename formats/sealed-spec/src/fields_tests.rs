@@ -207,12 +207,6 @@ fn fields_are_refused_by_path() {
             "grant an exec",
         ),
         (
-            "/spec/automountServiceAccountToken",
-            json!(true),
-            "spec.automountServiceAccountToken",
-            "set it to false",
-        ),
-        (
             "/spec/securityContext/seccompProfile/localhostProfile",
             json!("p.json"),
             "spec.securityContext.seccompProfile.localhostProfile",

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use crate::grants::{DebugGrant, GrantError, Grants, Logs, ResourceCeiling, VolumeGrant};
+pub use crate::log::LogRecipient;
 use crate::names::{KbsUri, sha256_hex};
 use crate::podspec::{PodError, PodSpec};
 use crate::secret::{Secret, silent_debug};
@@ -29,6 +31,9 @@ pub struct SealedSpec {
     /// What the host may do beyond running the pod.
     #[serde(default)]
     pub grants: Grants,
+    /// By container name: what it may ask the pinned broker for, through a socket of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, Vec<KbsUri>>,
 }
 
 /// An image, pinned.
@@ -63,29 +68,7 @@ pub struct RegistrySource {
     pub password: Option<Secret>,
 }
 
-/// What the host may do beyond running the pod. The default grants nothing.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Grants {
-    /// Who may read what the containers print.
-    pub logs: Logs,
-    /// By container name: the argument vectors that the host may run in it, exactly.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub exec: BTreeMap<String, Vec<Vec<String>>>,
-}
-
-/// Who may read what the containers print.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Logs {
-    /// Nobody: output is drained inside the guest.
-    #[default]
-    Off,
-    /// The host, in clear.
-    Clear,
-}
-
-silent_debug!(SealedSpec, ImageRef, RegistrySource, Grants);
+silent_debug!(SealedSpec, ImageRef, RegistrySource);
 
 /// Why a plaintext is not a valid sealed specification.
 #[derive(Debug, Error)]
@@ -122,9 +105,9 @@ pub enum SpecError {
     /// A registry entry is malformed.
     #[error("sealed spec: registry {0:?}: {1}")]
     Registry(String, &'static str),
-    /// A grant names something that isn't there.
-    #[error("sealed spec: grants: exec for {0:?}: {1}")]
-    Grant(String, &'static str),
+    /// A grant that doesn't fit the pod, or that the pod needs.
+    #[error("sealed spec: {0}")]
+    Grant(#[from] GrantError),
 }
 
 impl SealedSpec {
@@ -136,6 +119,7 @@ impl SealedSpec {
             images: BTreeMap::new(),
             registries: Vec::new(),
             grants: Grants::default(),
+            resources: BTreeMap::new(),
         }
     }
 
@@ -163,19 +147,14 @@ impl SealedSpec {
                 return Err(refuse("it is listed twice"));
             }
         }
-        for (name, commands) in &self.grants.exec {
-            let refuse = |rule| Err(SpecError::Grant(name.clone(), rule));
-            if self.pod.container(name).is_none() {
-                return refuse("no such container in the pod");
-            }
-            if commands.is_empty() || commands.iter().any(|argv| argv.is_empty() || argv[0].is_empty()) {
-                return refuse("an empty command");
-            }
-            if commands.iter().flatten().any(|argument| argument.contains('\0')) {
-                return refuse("an argument with a NUL byte");
-            }
-        }
+        self.grants.check(&self.pod)?;
+        crate::grants::check_resources(&self.pod, self.resources.iter())?;
         Ok(())
+    }
+
+    /// Whether a container may ask the broker for a resource.
+    pub fn may_ask(&self, container: &str, uri: &KbsUri) -> bool {
+        self.resources.get(container).is_some_and(|uris| uris.contains(uri))
     }
 
     /// The image of a container.
@@ -224,7 +203,7 @@ impl ImageRef {
         path.split(':').next().unwrap_or_default()
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         if sha256_hex(&self.digest).is_none() {
             return Err("its digest must be sha256:<64 lower-case hex digits>");
         }

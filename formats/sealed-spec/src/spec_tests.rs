@@ -158,3 +158,14 @@ fn hosts_and_ports() {
         assert!(!host_port(bad), "{bad}");
     }
 }
+
+#[test]
+fn a_spec_sealed_before_still_opens() {
+    let json = r#"{"version":1,"pod":{"containers":[{"name":"a","image":"r/a","env":[{"name":"A","value":"1"}]}],
+        "volumes":[{"name":"v","emptyDir":{}}]},
+        "images":{"a":{"reference":"r/a","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}},
+        "registries":[],"grants":{"logs":"clear","exec":{"a":[["/bin/date"]]}}}"#;
+    let spec = SealedSpec::from_json(json.as_bytes()).unwrap();
+    assert_eq!(spec.grants.logs, Logs::Clear);
+    assert!(spec.resources.is_empty());
+}

@@ -171,7 +171,7 @@ fn grants(args: &SealArgs, split: &Split) -> Result<Grants> {
             LogsOption::Off => Logs::Off,
             LogsOption::Clear => Logs::Clear,
         },
-        exec: BTreeMap::new(),
+        ..Grants::default()
     };
     for grant in &args.grant_exec {
         ensure!(

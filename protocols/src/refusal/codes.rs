@@ -146,6 +146,22 @@ codes! {
         "Only commands that the owner granted at sealing run inside. Seal with --grant-exec CONTAINER='command', or use a probe or hook, which the spec carries itself.";
     SignalDenied "SIGNAL_DENIED", "this signal is not allowed",
         "TERM, KILL and the image's own stop signal are always allowed; others are not.";
+    AttachDenied "ATTACH_DENIED", "the sealed spec doesn't let the host attach",
+        "The host may write to a container's standard input only where the owner granted it and the sealed pod has stdin: true. Seal with --grant-attach CONTAINER; without it, 'kubectl attach -i' and 'kubectl run -i' don't reach the container.";
+    ResizeDenied "RESIZE_DENIED", "that terminal may not be resized",
+        "The size of a terminal is the host's to set only where it may attach, or for a granted exec with a terminal. Seal with --grant-attach CONTAINER, and tty: true in the pod.";
+    UpdateDenied "UPDATE_DENIED", "the sealed spec doesn't allow these resources",
+        "The host asked for more CPU or memory than the sealed limit, or for another kind of change. It may lower limits, and raise them up to what the owner granted: seal with --grant-update CONTAINER=cpu:2,memory:1Gi.";
+    PauseDenied "PAUSE_DENIED", "a sealed container is not paused by the host",
+        "Pausing would let the host choose the moments at which the workload runs. Stop the container instead: TERM, KILL and the image's stop signal are always allowed.";
+    VolumeDenied "VOLUME_DENIED", "the sealed spec doesn't grant this volume",
+        "A mount that the host added, or one whose kind isn't the sealed one's, isn't in the sealed spec's grants. Give its Secret or ConfigMap with --with FILE so that it is sealed, or seal with --grant-volume CONTAINER:PATH to take the host's files.";
+    VolumeLimit "VOLUME_LIMIT", "a granted volume is larger than granted",
+        "The files that the host copied for this volume exceed the bound of its grant. If they are meant to be that large, seal with a higher one: --grant-volume CONTAINER:PATH:max=8Mi.";
+    ResourceDenied "RESOURCE_DENIED", "this container may not have that resource",
+        "A container asks the broker through a socket of its own, and gets what the sealed spec lists for it and nothing else. Seal with --resource CONTAINER=kbs:///repository/type/tag if it is meant to have it.";
+    SecretUnseal "SECRET_UNSEAL", "a sealed secret can't be opened",
+        "An environment variable or file holds a sealed secret that is malformed, or whose resource the broker doesn't release to this guest. The container doesn't start, so that it never runs with the wrong value. The line names the variable or file; check that its resource was pushed.";
     StdinDenied "STDIN_DENIED", "the sealed spec doesn't open stdin",
         "The host may write to a container's standard input only where the sealed spec has stdin: true.";
     RpcDenied "RPC_DENIED", "a sealed guest doesn't do this",
@@ -166,6 +182,22 @@ codes! {
         "A layer is malformed, too large, or contains an entry that would escape its directory or create a device. Rebuild the image; nothing of the layer was kept.";
     ImageConfig "IMAGE_CONFIG", "the image's config can't be used",
         "The image's configuration is malformed or contradicts the sealed pod: a user that isn't in its passwd file, root under runAsNonRoot, no command at all.";
+    ImagePulling "IMAGE_PULLING", "the image is still being pulled",
+        "The pull goes on in the guest and the line says how far it is; nothing failed. kubelet asks again by itself and the next request joins the same pull. If the percentage stands still between two lines, look at the guest's network and the registry.";
     Launch "LAUNCH", "the container could not be started",
         "The guest's kernel or runtime refused to start the process. The detail names the step; a missing or non-executable command is the usual reason.";
+
+    // Guests that run without a sealed spec, said by the agent.
+    PolicyDenied "POLICY_DENIED", "the guest's policy doesn't allow this request",
+        "The policy.rego in the guest's initdata answered no to this request, or has no rule for it. The line names the rule; change the policy and the initdata that carries it, since the running guest's can only be replaced where it says so itself.";
+    PolicyInvalid "POLICY_INVALID", "the guest's policy can't be used",
+        "The policy.rego in the initdata, or the one sent with SetPolicy, doesn't compile, has another package than agent_policy, or gives an answer that is neither a boolean nor {allowed, ops}. The guest keeps the policy it had; without one it doesn't start its sandbox.";
+    Mode "MODE", "not in this mode of the guest",
+        "A guest is sealed, under a policy, or unsealed, chosen at its start by what was measured: initdata with sealpod.toml, initdata with policy.rego, or sealpod.unsealed=allow on the kernel command line. This request belongs to another mode, or what was found fits none.";
+
+    // Storage and devices, said by the agent.
+    Storage "STORAGE", "a storage can't be set up",
+        "The storage that the runtime described has an unknown driver, bad options, or a source that can't be mounted. The line names its mount point and the step; what the step had mounted was undone.";
+    Device "DEVICE", "a device didn't appear or can't be used",
+        "The device that the runtime announced did not turn up in time, or isn't of the kind that was said. The line names its address; check the hotplug on the host and agent.hotplug_timeout.";
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::env::EnvVar;
 use super::probe::{Lifecycle, Probe};
 use super::quantity::{IntOrString, Quantity};
 use super::security::SecurityContext;
-use crate::secret::{Secret, silent_debug};
+use crate::secret::silent_debug;
 
 /// A container.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,12 @@ pub struct Container {
     /// Where volumes go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<VolumeMount>,
+    /// For an init container: keep it running beside the others (a native sidecar).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<ContainerRestartPolicy>,
+    /// Whether a change of resources restarts the container; kubelet's business.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resize_policy: Vec<ResizePolicy>,
     /// Restarts the container when it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub liveness_probe: Option<Probe>,
@@ -78,6 +85,28 @@ impl Container {
     pub fn effective_termination_message_path(&self) -> &str {
         self.termination_message_path.as_deref().unwrap_or("/dev/termination-log")
     }
+
+    /// Whether it is a native sidecar, if it is an init container.
+    pub fn is_sidecar(&self) -> bool {
+        self.restart_policy == Some(ContainerRestartPolicy::Always)
+    }
+}
+
+/// The only restart policy that a container has by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerRestartPolicy {
+    /// After every exit; the next container starts without waiting for an end.
+    Always,
+}
+
+/// Whether a change of one resource restarts the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResizePolicy {
+    /// cpu or memory.
+    pub resource_name: String,
+    /// NotRequired or RestartContainer.
+    pub restart_policy: String,
 }
 
 /// When kubelet pulls; without effect on the guest.
@@ -89,17 +118,6 @@ pub enum ImagePullPolicy {
     Never,
     /// When missing.
     IfNotPresent,
-}
-
-/// One environment variable.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EnvVar {
-    /// Its name.
-    pub name: String,
-    /// Its value; empty when left out.
-    #[serde(default)]
-    pub value: Secret,
 }
 
 /// A port that the container listens on.
@@ -229,4 +247,4 @@ pub enum TerminationMessagePolicy {
     FallbackToLogsOnError,
 }
 
-silent_debug!(Container, EnvVar, VolumeMount, ExecAction);
+silent_debug!(Container, VolumeMount, ExecAction);

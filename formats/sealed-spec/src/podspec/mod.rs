@@ -4,19 +4,23 @@
 //! [`crate::fields`]; rules across fields are in `validate`.
 
 mod container;
+mod env;
 mod probe;
 mod quantity;
 mod security;
 mod validate;
+mod volume;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use container::{
-    Container, ContainerPort, EnvVar, ExecAction, GrpcAction, HttpGetAction, HttpHeader, ImagePullPolicy,
-    ResourceRequirements, SleepAction, TcpSocketAction, TerminationMessagePolicy, VolumeMount,
+    Container, ContainerPort, ContainerRestartPolicy, ExecAction, GrpcAction, HttpGetAction, HttpHeader,
+    ImagePullPolicy, ResizePolicy, ResourceRequirements, SleepAction, TcpSocketAction,
+    TerminationMessagePolicy, VolumeMount,
 };
+pub use env::{EnvSource, EnvVar, FieldRef, ResourceFieldRef, is_downward_field};
 pub use probe::{Lifecycle, LifecycleHandler, Probe};
 pub use quantity::{IntOrString, Quantity, QuantityError};
 pub use security::{
@@ -24,6 +28,11 @@ pub use security::{
     SecurityContext, SupplementalGroupsPolicy, Sysctl,
 };
 pub use validate::PodError;
+pub use volume::{
+    ConfigMapVolume, DownwardApiFile, DownwardApiProjection, DownwardApiVolume, EmptyDir, EmptyDirMedium,
+    KeyToPath, ObjectProjection, ProjectedSource, ProjectedVolume, SealedFile, SealedFiles, SecretVolume,
+    TokenProjection, Volume, VolumeKind, VolumeSource,
+};
 
 use crate::secret::silent_debug;
 
@@ -36,7 +45,7 @@ pub struct PodSpec {
     /// Run to completion before the others, one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub init_containers: Vec<Container>,
-    /// Volumes; only `emptyDir` so far.
+    /// Volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
     /// When containers are started again; Kubernetes' default is Always.
@@ -111,12 +120,15 @@ pub struct PodSpec {
     /// Whose identity the pod has at the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
-    /// Only `false` is accepted.
+    /// `true` needs the grant of the token; Sealpod's default is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automount_service_account_token: Option<bool>,
-    /// Only `false` is accepted.
+    /// `true` needs the grant of service links; Sealpod's default is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_service_links: Option<bool>,
+    /// Containers see each other's processes; the pause process is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_process_namespace: Option<bool>,
     /// Secrets for kubelet to pull the placeholder image with; the guest never uses them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<LocalObjectReference>,
@@ -141,44 +153,15 @@ impl PodSpec {
         self.init_containers.iter().any(|container| container.name == name)
     }
 
+    /// Whether that name is a native sidecar's: an init container that keeps running.
+    pub fn is_sidecar(&self, name: &str) -> bool {
+        self.init_containers.iter().any(|container| container.name == name && container.is_sidecar())
+    }
+
     /// With Kubernetes' default.
     pub fn effective_restart_policy(&self) -> RestartPolicy {
         self.restart_policy.unwrap_or_default()
     }
-}
-
-/// A volume.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Volume {
-    /// What mounts call it.
-    pub name: String,
-    /// Made by the guest in guest memory or guest-encrypted scratch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty_dir: Option<EmptyDir>,
-}
-
-/// A directory that lives as long as the pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EmptyDir {
-    /// Default or Memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub medium: Option<EmptyDirMedium>,
-    /// Bytes at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size_limit: Option<Quantity>,
-}
-
-/// Where an `emptyDir` lives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EmptyDirMedium {
-    /// The guest's choice.
-    #[default]
-    #[serde(rename = "")]
-    Default,
-    /// tmpfs.
-    Memory,
 }
 
 /// When containers are started again.
@@ -260,4 +243,4 @@ pub struct PodOs {
     pub name: String,
 }
 
-silent_debug!(PodSpec, Volume, HostAlias, DnsConfig, DnsOption, LocalObjectReference, PodOs);
+silent_debug!(PodSpec, HostAlias, DnsConfig, DnsOption, LocalObjectReference, PodOs);

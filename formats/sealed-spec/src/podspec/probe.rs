@@ -51,6 +51,9 @@ pub struct Lifecycle {
     /// Before it gets the TERM signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_stop: Option<LifecycleHandler>,
+    /// The signal that stops it, `SIG…`, instead of the image's; Kubernetes asks for `os.name` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
 }
 
 /// What a hook does; exactly one of the three.

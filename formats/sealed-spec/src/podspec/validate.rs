@@ -1,12 +1,15 @@
 //! Rules of a pod that its types alone don't hold: Kubernetes' own, as far as the guest relies on
 //! them, and what a guest can't do yet. Errors carry paths and rules, never values of sealed fields.
 
+pub(crate) mod volumes;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::{Container, DnsPolicy, LifecycleHandler, PodSpec, Probe, Quantity, ResourceRequirements};
+use super::env::{is_downward_field, is_downward_resource};
+use super::{Container, DnsPolicy, EnvVar, LifecycleHandler, PodSpec, Probe, Quantity, ResourceRequirements};
 use crate::names::{dns_label, dns_subdomain};
 
 /// Most containers of a pod, init containers included.
@@ -61,23 +64,9 @@ impl PodSpec {
         self.check_security()
     }
 
-    fn check_volumes(&self) -> Checked {
-        let mut names = BTreeSet::new();
-        for (index, volume) in self.volumes.iter().enumerate() {
-            let path = || format!("volumes[{index}].name");
-            need(
-                dns_label(&volume.name),
-                path,
-                "a DNS label (a-z, 0-9, inner hyphens, at most 63) is needed",
-            )?;
-            need(names.insert(&volume.name), path, "another volume has the same name")?;
-            need(
-                volume.empty_dir.is_some(),
-                || format!("volumes[{index}]"),
-                "emptyDir is the only supported kind of volume",
-            )?;
-        }
-        Ok(())
+    /// Checks a container that is added to the running pod: the rules of a container of the pod.
+    pub(crate) fn check_debug_container(&self, container: &Container) -> Result<(), PodError> {
+        container.check("container", false, self)
     }
 
     fn check_names(&self) -> Checked {
@@ -101,16 +90,6 @@ impl PodSpec {
                     "a lower-case DNS name is needed",
                 )?;
             }
-        }
-        for (name, value) in [
-            ("automountServiceAccountToken", self.automount_service_account_token),
-            ("enableServiceLinks", self.enable_service_links),
-        ] {
-            need(
-                value != Some(true),
-                || name.into(),
-                "true would let the host write into the container; set it to false or leave it out (Sealpod's default is false)",
-            )?;
         }
         need(
             self.os.as_ref().is_none_or(|os| os.name == "linux"),
@@ -202,16 +181,21 @@ impl Container {
             )?;
         }
         for (index, variable) in self.env.iter().enumerate() {
-            let name = &variable.name;
+            variable.check(&format!("{path}.env[{index}]"))?;
+        }
+        need(
+            init || self.restart_policy.is_none(),
+            || format!("{path}.restartPolicy"),
+            "only init containers have one: Always makes a sidecar of them; restartPolicy of the pod is for the others",
+        )?;
+        let once = init && !self.is_sidecar();
+        for (index, policy) in self.resize_policy.iter().enumerate() {
+            let good = matches!(policy.resource_name.as_str(), "cpu" | "memory")
+                && matches!(policy.restart_policy.as_str(), "NotRequired" | "RestartContainer");
             need(
-                !name.is_empty() && !name.contains(['=', '\0']),
-                || format!("{path}.env[{index}].name"),
-                "a name without '=' is needed",
-            )?;
-            need(
-                !variable.value.expose().contains('\0'),
-                || format!("{path}.env[{index}].value"),
-                "NUL bytes are not allowed",
+                good,
+                || format!("{path}.resizePolicy[{index}]"),
+                "cpu or memory, and NotRequired or RestartContainer, are needed",
             )?;
         }
         self.check_ports(path)?;
@@ -227,11 +211,20 @@ impl Container {
         for (field, probe) in probes {
             let Some(probe) = probe else { continue };
             let path = format!("{path}.{field}");
-            need(!init, || path.clone(), "init containers have no probes")?;
+            need(!once, || path.clone(), "init containers have no probes, sidecars do")?;
             probe.check(&path)?;
         }
         if let Some(lifecycle) = &self.lifecycle {
-            need(!init, || format!("{path}.lifecycle"), "init containers have no lifecycle hooks")?;
+            need(
+                !once,
+                || format!("{path}.lifecycle"),
+                "init containers have no lifecycle hooks, sidecars do",
+            )?;
+            if let Some(signal) = &lifecycle.stop_signal {
+                let path = || format!("{path}.lifecycle.stopSignal");
+                need(is_signal(signal), path, "a signal's name is needed: SIGTERM, SIGUSR1, SIGRTMIN+3")?;
+                need(pod.os.is_some(), path, "Kubernetes takes it only with spec.os.name: linux")?;
+            }
             for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
                 if let Some(hook) = hook {
                     hook.check(&format!("{path}.lifecycle.{field}"))?;
@@ -315,6 +308,38 @@ impl Container {
     }
 }
 
+impl EnvVar {
+    fn check(&self, path: &str) -> Checked {
+        need(
+            !self.name.is_empty() && !self.name.contains(['=', '\0']),
+            || format!("{path}.name"),
+            "a name without '=' is needed",
+        )?;
+        let value = self.value.expose();
+        need(!value.contains('\0'), || format!("{path}.value"), "NUL bytes are not allowed")?;
+        let Some(source) = &self.value_from else { return Ok(()) };
+        let path = format!("{path}.valueFrom");
+        need(value.is_empty(), || path.clone(), "value and valueFrom exclude each other")?;
+        let ways =
+            [source.resource.is_some(), source.field_ref.is_some(), source.resource_field_ref.is_some()];
+        one_way(&path, &ways, "exactly one source is needed")?;
+        if let Some(field) = &source.field_ref {
+            let good = is_downward_field(&field.field_path) && !is_downward_resource(&field.field_path);
+            need(
+                good && matches!(field.api_version.as_deref(), None | Some("v1")),
+                || format!("{path}.fieldRef.fieldPath"),
+                "a field that variables can have is needed: metadata.name, status.podIP, …",
+            )?;
+        }
+        let Some(resource) = &source.resource_field_ref else { return Ok(()) };
+        need(
+            is_downward_resource(&resource.resource),
+            || format!("{path}.resourceFieldRef.resource"),
+            "limits or requests of cpu, memory or ephemeral-storage are needed: limits.cpu",
+        )
+    }
+}
+
 impl ResourceRequirements {
     fn check(&self, path: &str) -> Checked {
         for (field, list) in [("limits", &self.limits), ("requests", &self.requests)] {
@@ -371,6 +396,51 @@ fn command(path: &str, argv: &[String]) -> Checked {
     let good = argv.first().is_some_and(|program| !program.is_empty())
         && argv.iter().all(|text| !text.contains('\0'));
     need(good, || format!("{path}.exec.command"), "a command without NUL bytes is needed")
+}
+
+/// The names that Kubernetes takes (core/v1 `Signal`).
+fn is_signal(name: &str) -> bool {
+    const NAMES: [&str; 31] = [
+        "SIGABRT",
+        "SIGALRM",
+        "SIGBUS",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGFPE",
+        "SIGHUP",
+        "SIGILL",
+        "SIGINT",
+        "SIGIO",
+        "SIGKILL",
+        "SIGPIPE",
+        "SIGPROF",
+        "SIGPWR",
+        "SIGQUIT",
+        "SIGSEGV",
+        "SIGSTKFLT",
+        "SIGSTOP",
+        "SIGSYS",
+        "SIGTERM",
+        "SIGTRAP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGVTALRM",
+        "SIGWINCH",
+        "SIGXCPU",
+        "SIGXFSZ",
+    ];
+    let offset = |prefix: &str, most: u8| {
+        let number = name.strip_prefix(prefix).filter(|number| !number.starts_with('0'));
+        number.and_then(|number| number.parse::<u8>().ok()).is_some_and(|number| number <= most)
+    };
+    NAMES.contains(&name)
+        || matches!(name, "SIGRTMIN" | "SIGRTMAX")
+        || offset("SIGRTMIN+", 15)
+        || offset("SIGRTMAX-", 14)
 }
 
 fn address(text: &str) -> bool {

@@ -107,8 +107,6 @@ fn each_rule_refuses() {
         ("/dnsConfig/options/0/name", json!("a b"), "dnsConfig.options[0]"),
         ("/securityContext/sysctls/0/name", json!("../x"), "securityContext.sysctls[0].name"),
         ("/securityContext/sysctls/0/value", json!("1\n2"), "securityContext.sysctls[0].value"),
-        ("/automountServiceAccountToken", json!(true), "automountServiceAccountToken"),
-        ("/enableServiceLinks", json!(true), "enableServiceLinks"),
         ("/os/name", json!("windows"), "os.name"),
     ];
     for (pointer, value, path) in cases {

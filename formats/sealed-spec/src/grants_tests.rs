@@ -1,0 +1,1 @@
+//! Each grant, broken alone.
