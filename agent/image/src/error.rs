@@ -145,6 +145,14 @@ impl ImageError {
         Self::Store { operation, source: Arc::new(source) }
     }
 
+    /// The same after so many attempts.
+    pub(crate) fn after(self, attempts: u32) -> Self {
+        match self {
+            Self::Unreachable { registry, reason, .. } => Self::Unreachable { registry, attempts, reason },
+            other => other,
+        }
+    }
+
     /// Whether another attempt may succeed: the failure may have been the network's.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

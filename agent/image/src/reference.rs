@@ -53,6 +53,24 @@ impl Reference {
     }
 }
 
+/// What of an image a reference names: the digest after `@`, else the tag, else `latest`. For places where
+/// no sealed digest decides.
+pub(crate) fn wanted(text: &str) -> Result<&str, ImageError> {
+    let fail = |reason| ImageError::Reference { reference: text.chars().take(300).collect(), reason };
+    if let Some((_, digest)) = text.split_once('@') {
+        return Ok(digest);
+    }
+    let last = text.rsplit('/').next().unwrap_or_default();
+    // `host:5000` alone is no repository, and has no tag.
+    let tag = last.split_once(':').map_or("latest", |(_, tag)| tag);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let begins = tag.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !begins || tag.len() > 128 || !tag.bytes().all(plain) {
+        return Err(fail("the tag must be letters, digits and . _ -"));
+    }
+    Ok(tag)
+}
+
 /// Distribution grammar: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, read a little wider but never `.` or `..`.
 fn is_path_component(part: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -132,5 +150,26 @@ impl Endpoint {
         }
         let repository = reference.repository.clone();
         Ok(Self { origin, repository, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_names_a_digest_a_tag_or_the_latest() {
+        for (text, want) in [
+            ("busybox", "latest"),
+            ("busybox:1.36", "1.36"),
+            ("registry.example:5000/team/app", "latest"),
+            ("registry.example:5000/team/app:v1_2-3", "v1_2-3"),
+            ("app:tag@sha256:00", "sha256:00"),
+        ] {
+            assert_eq!(wanted(text).unwrap(), want, "{text}");
+        }
+        for bad in ["app:", "app:.x", "app:a b", "app:a?x=1", &format!("app:{}", "x".repeat(129))] {
+            wanted(bad).unwrap_err();
+        }
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hyper::Uri;
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE, WWW_AUTHENTICATE,
+};
 use rustls::ClientConfig;
 
 use crate::auth::{self, Challenge};
@@ -35,6 +37,35 @@ pub(crate) struct Blob {
     response: Response,
     what: String,
     origin: Origin,
+    /// Bytes that the reader has already.
+    skip: u64,
+}
+
+/// What a request asks for beside its target.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// A document of these media types.
+    Document(&'static str),
+    /// The rest of a blob.
+    Blob { from: u64 },
+}
+
+impl Ask {
+    fn headers(self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        match self {
+            Self::Document(accept) => {
+                headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            Self::Blob { from: 0 } => {}
+            Self::Blob { from } => {
+                if let Ok(range) = HeaderValue::try_from(format!("bytes={from}-")) {
+                    headers.insert(RANGE, range);
+                }
+            }
+        }
+        headers
+    }
 }
 
 impl Registry {
@@ -68,46 +99,53 @@ impl Registry {
         accept: &'static str,
     ) -> Result<Vec<u8>, ImageError> {
         let target = format!("/v2/{}/manifests/{digest}", self.endpoint.repository);
-        self.document(&target, Some(accept), "manifest").await
+        self.document(&target, Ask::Document(accept), "manifest").await
+    }
+
+    /// Whatever a tag points to now, whole.
+    pub(crate) async fn tagged(&self, tag: &str, accept: &'static str) -> Result<Vec<u8>, ImageError> {
+        let target = format!("/v2/{}/manifests/{tag}", self.endpoint.repository);
+        self.document(&target, Ask::Document(accept), "manifest").await
     }
 
     /// A small blob, whole.
     pub(crate) async fn small_blob(&self, digest: &Digest, what: &str) -> Result<Vec<u8>, ImageError> {
         let target = format!("/v2/{}/blobs/{digest}", self.endpoint.repository);
-        self.document(&target, None, what).await
+        self.document(&target, Ask::Blob { from: 0 }, what).await
     }
 
-    /// Opens a blob for streaming: one attempt, so that the reader decides what to do with half a blob.
-    pub(crate) async fn blob(&self, digest: &Digest) -> Result<Blob, ImageError> {
+    /// Opens a blob for streaming from byte `from`: one attempt, so that the reader decides what to do
+    /// with half a blob. A registry that knows no ranges sends the whole blob, whose beginning is skipped.
+    pub(crate) async fn blob(&self, digest: &Digest, from: u64) -> Result<Blob, ImageError> {
         let target = format!("/v2/{}/blobs/{digest}", self.endpoint.repository);
         let what = format!("layer {digest}");
-        let (response, origin) = self.get(&target, None, &what).await?;
-        Ok(Blob { response, what, origin })
+        let (response, origin) = self.get(&target, Ask::Blob { from }, &what).await?;
+        let skip = match response.status.as_u16() {
+            206 if begins_at(&response.headers, from) => 0,
+            206 => {
+                return Err(ImageError::Registry {
+                    registry: origin.to_string(),
+                    reason: format!("{what}: the answer is another range than byte {from} to the end"),
+                });
+            }
+            _ => from,
+        };
+        Ok(Blob { response, what, origin, skip })
     }
 
-    async fn document(
-        &self,
-        target: &str,
-        accept: Option<&'static str>,
-        what: &str,
-    ) -> Result<Vec<u8>, ImageError> {
+    async fn document(&self, target: &str, ask: Ask, what: &str) -> Result<Vec<u8>, ImageError> {
         retry(&self.limits, || async {
-            let (response, origin) = self.get(target, accept, what).await?;
+            let (response, origin) = self.get(target, ask, what).await?;
             read(response, self.limits.document_bytes, what, &origin).await
         })
         .await
     }
 
     /// One request with its redirects and, once, its authentication.
-    async fn get(
-        &self,
-        target: &str,
-        accept: Option<&'static str>,
-        what: &str,
-    ) -> Result<(Response, Origin), ImageError> {
+    async fn get(&self, target: &str, ask: Ask, what: &str) -> Result<(Response, Origin), ImageError> {
         let mut authenticated = false;
         loop {
-            let (response, origin) = self.follow(target, accept, what).await?;
+            let (response, origin) = self.follow(target, ask, what).await?;
             if response.status.is_success() {
                 return Ok((response, origin));
             }
@@ -127,19 +165,11 @@ impl Registry {
         }
     }
 
-    async fn follow(
-        &self,
-        target: &str,
-        accept: Option<&'static str>,
-        what: &str,
-    ) -> Result<(Response, Origin), ImageError> {
+    async fn follow(&self, target: &str, ask: Ask, what: &str) -> Result<(Response, Origin), ImageError> {
         let mut origin = self.endpoint.origin.clone();
         let mut target = target.to_owned();
         for _ in 0..=MAX_REDIRECTS {
-            let mut headers = HeaderMap::new();
-            if let Some(accept) = accept {
-                headers.insert(ACCEPT, HeaderValue::from_static(accept));
-            }
+            let mut headers = ask.headers();
             // The credentials are the registry's: they never follow a redirect to another host.
             if origin == self.endpoint.origin {
                 let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -236,11 +266,20 @@ impl Registry {
 impl Blob {
     /// The next bytes, or `None` at the end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ImageError> {
-        self.response.chunk().await.map_err(|reason| ImageError::Unreachable {
-            registry: self.origin.to_string(),
-            attempts: 1,
-            reason: format!("{}: {reason}", self.what),
-        })
+        loop {
+            let chunk = self.response.chunk().await.map_err(|reason| ImageError::Unreachable {
+                registry: self.origin.to_string(),
+                attempts: 1,
+                reason: format!("{}: {reason}", self.what),
+            })?;
+            let Some(mut chunk) = chunk else { return Ok(None) };
+            let known = usize::try_from(self.skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
+            self.skip -= known as u64;
+            let rest = chunk.split_off(known);
+            if !rest.is_empty() {
+                return Ok(Some(rest));
+            }
+        }
     }
 }
 
@@ -265,6 +304,14 @@ async fn read(
     }
 }
 
+/// Whether a partial answer begins where it was asked to (`bytes 40-99/100`).
+fn begins_at(headers: &HeaderMap, from: u64) -> bool {
+    let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let first =
+        range.and_then(|range| range.strip_prefix("bytes ")).and_then(|range| range.split('-').next());
+    first.is_some_and(|first| first.parse() == Ok(from))
+}
+
 /// Where a redirect leads: same scheme or up to TLS, never down.
 fn redirected(from: &Origin, location: &str) -> Result<(Origin, String), &'static str> {
     if location.starts_with('/') && !location.starts_with("//") {
@@ -281,7 +328,7 @@ fn redirected(from: &Origin, location: &str) -> Result<(Origin, String), &'stati
 }
 
 /// Runs `operation` until it succeeds, fails for good, or has had its attempts.
-pub(crate) async fn retry<T, F>(limits: &Limits, mut operation: impl FnMut() -> F) -> Result<T, ImageError>
+async fn retry<T, F>(limits: &Limits, mut operation: impl FnMut() -> F) -> Result<T, ImageError>
 where
     F: Future<Output = Result<T, ImageError>>,
 {
@@ -294,10 +341,8 @@ where
                 pause *= 2;
                 attempt += 1;
             }
-            Err(ImageError::Unreachable { registry, reason, .. }) => {
-                return Err(ImageError::Unreachable { registry, attempts: attempt, reason });
-            }
-            other => return other,
+            Err(error) => return Err(error.after(attempt)),
+            done => return done,
         }
     }
 }

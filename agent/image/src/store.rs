@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::manifest::{self, Document, LayerPlan, Manifest, Verified};
-use crate::reference::{Endpoint, Reference};
-use crate::registry::{Registry, retry};
+use crate::reference::{self, Endpoint, Reference};
+use crate::registry::Registry;
 use crate::resolver::Resolver;
 use crate::transport::Transport;
 use crate::{Digest, ImageError, Limits, layer};
@@ -154,6 +154,30 @@ impl ImageStore {
         }
     }
 
+    /// What a reference means now: by its digest, else by what the registry says that its tag is. For
+    /// images that no sealed specification pins; `docker.io/library` and `latest` are filled in.
+    pub async fn resolve(&self, reference: &str) -> Result<ImageRef, ImageError> {
+        let parsed = Reference::parse(reference)?;
+        let wanted = reference::wanted(reference)?;
+        let digest = match wanted.parse::<Digest>() {
+            Ok(digest) => digest,
+            Err(_) if wanted.contains(':') => {
+                return Err(ImageError::Reference {
+                    reference: wanted.to_owned(),
+                    reason: "the digest must be sha256: and 64 lower-case hex digits",
+                });
+            }
+            Err(_) => {
+                let inner = &self.inner;
+                let endpoint = Endpoint::resolve(&parsed, &inner.registries)?;
+                let (transport, limits) = (inner.transport.clone(), inner.limits.clone());
+                let registry = Registry::new(endpoint, transport, limits, inner.ca_bundle.as_deref())?;
+                Digest::of(&registry.tagged(wanted, manifest::ACCEPT).await?)
+            }
+        };
+        Ok(ImageRef { reference: reference.to_owned(), digest: digest.to_string(), key: None })
+    }
+
     /// Percent of an image's bytes that have come, by its digest (`sha256:…`); `None` if nobody asked for
     /// it or its pull failed.
     pub fn progress(&self, digest: &str) -> Option<u8> {
@@ -276,20 +300,17 @@ impl Inner {
             return Ok(path);
         }
         let _permit = self.permits.acquire().await;
-        retry(&self.limits, || async {
-            let attempt = AtomicU64::new(0);
-            let on_bytes = |bytes| {
-                attempt.fetch_add(bytes, Ordering::Relaxed);
-                progress.done.fetch_add(bytes, Ordering::Relaxed);
-            };
-            let fetched = layer::fetch(registry, plan, &self.stage, &self.limits, on_bytes).await;
-            let published = fetched.and_then(|layer| layer.publish(&self.layers));
-            if published.is_err() {
-                progress.done.fetch_sub(attempt.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-            published
-        })
-        .await
+        let come = AtomicU64::new(0);
+        let on_bytes = |bytes| {
+            come.fetch_add(bytes, Ordering::Relaxed);
+            progress.done.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let fetched = layer::fetch(registry, plan, &self.stage, &self.limits, on_bytes).await;
+        let published = fetched.and_then(|layer| layer.publish(&self.layers));
+        if published.is_err() {
+            progress.done.fetch_sub(come.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        published
     }
 }
 

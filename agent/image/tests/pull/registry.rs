@@ -16,6 +16,10 @@ pub(crate) enum Answer {
     Body(Vec<u8>),
     /// Declares the whole body, sends this much of it, hangs up.
     Cut(Vec<u8>, usize),
+    /// Honours a Range header; sends at most this much of what was asked for, then hangs up.
+    Ranged(Vec<u8>, usize),
+    /// Answers a range request with another range.
+    WrongRange(Vec<u8>),
     /// Bytes without end, in chunks.
     Endless,
     /// A status with headers.
@@ -27,6 +31,7 @@ pub(crate) enum Answer {
 pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) range: Option<String>,
 }
 
 #[derive(Default)]
@@ -163,7 +168,7 @@ fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut authorization = None;
+    let (mut authorization, mut range) = (None, None);
     loop {
         let mut header = String::new();
         reader.read_line(&mut header)?;
@@ -175,9 +180,16 @@ fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
         {
             authorization = Some(value.trim().to_owned());
         }
+        if let Some((name, value)) = header.split_once(':')
+            && name.eq_ignore_ascii_case("range")
+        {
+            range = Some(value.trim().to_owned());
+        }
     }
     let mut stream = reader.into_inner();
-    match &*next_answer(&path, authorization, shared) {
+    let from =
+        range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    match &*next_answer(Request { path, authorization, range }, shared) {
         Answer::Body(body) => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(body)?;
@@ -185,6 +197,26 @@ fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
         Answer::Cut(body, length) => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(&body[..*length])?;
+        }
+        Answer::Ranged(body, length) => {
+            let from = from.unwrap_or(0);
+            let rest = &body[from..];
+            let status = if from == 0 { "200 OK" } else { "206 Partial Content" };
+            let range = format!("bytes {from}-{}/{}", body.len() - 1, body.len());
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: {range}\r\n\r\n",
+                rest.len()
+            )?;
+            stream.write_all(&rest[..rest.len().min(*length)])?;
+        }
+        Answer::WrongRange(body) => {
+            write!(
+                stream,
+                "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes 0-\r\n\r\n",
+                body.len()
+            )?;
+            stream.write_all(body)?;
         }
         Answer::Endless => {
             write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
@@ -205,9 +237,10 @@ fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
     stream.flush()
 }
 
-fn next_answer(path: &str, authorization: Option<String>, shared: &Shared) -> Arc<Answer> {
+fn next_answer(request: Request, shared: &Shared) -> Arc<Answer> {
     let mut state = shared.0.lock().unwrap();
-    state.log.push(Request { path: path.to_owned(), authorization });
+    let path = request.path.clone();
+    state.log.push(request);
     while state.held.as_deref().is_some_and(|part| path.contains(part)) {
         state = shared.1.wait(state).unwrap();
     }

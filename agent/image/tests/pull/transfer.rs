@@ -32,6 +32,88 @@ fn a_transfer_that_breaks_is_tried_again() {
     });
 }
 
+/// As large as it gets: random bytes don't compress.
+fn large() -> Image {
+    let mut state = 1u32;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(60_000)
+    .collect();
+    Image::new(vec![Layer::file(GZIP, "a", &bytes)])
+}
+
+#[test]
+fn a_broken_transfer_goes_on_where_it_broke_as_long_as_bytes_come() {
+    run(async {
+        let registry = Registry::start();
+        let image = large();
+        let reference = image.serve(&registry);
+        let (path, blob) = (image.layers[0].blob_path(), image.layers[0].blob.clone());
+        // Many more breaks than attempts.
+        registry.answer(&path, &[Answer::Ranged(blob.clone(), 5_000)]);
+        let store = Store::new(registry.source());
+        store.images.pull(&reference).await.unwrap();
+        let asked: Vec<_> =
+            registry.requests().into_iter().filter(|r| r.path == path).map(|r| r.range).collect();
+        assert_eq!(asked.len(), blob.len().div_ceil(5_000));
+        assert_eq!(asked[..2], [None, Some("bytes=5000-".to_owned())]);
+        store.settled().await;
+    });
+}
+
+#[test]
+fn a_tag_leads_to_the_digest_that_it_has_now() {
+    run(async {
+        let registry = Registry::start();
+        let reference = good().serve(&registry);
+        let manifest = serde_json::to_vec(&good().manifest).unwrap();
+        registry.answer("/v2/team/app/manifests/v1", &[Answer::Body(manifest)]);
+        let store = Store::new(registry.source());
+        let resolved = store.images.resolve("registry.test/team/app:v1").await.unwrap();
+        assert_eq!(resolved.digest, reference.digest);
+        let by_digest = format!("registry.test/team/app@{}", reference.digest);
+        assert_eq!(store.images.resolve(&by_digest).await.unwrap().digest, reference.digest);
+        for bad in
+            ["registry.test/team/app:v2", "registry.test/team/app@sha256:00", "registry.test/team/app:a b"]
+        {
+            store.images.resolve(bad).await.unwrap_err();
+        }
+    });
+}
+
+#[test]
+fn a_registry_without_ranges_sends_it_again() {
+    run(async {
+        let registry = Registry::start();
+        let image = large();
+        let reference = image.serve(&registry);
+        let (path, blob) = (image.layers[0].blob_path(), image.layers[0].blob.clone());
+        registry.answer(&path, &[Answer::Cut(blob.clone(), 50_000), Answer::Body(blob)]);
+        Store::new(registry.source()).images.pull(&reference).await.unwrap();
+    });
+}
+
+#[test]
+fn another_range_than_the_rest_is_refused() {
+    run(async {
+        let registry = Registry::start();
+        let image = large();
+        let reference = image.serve(&registry);
+        let (path, blob) = (image.layers[0].blob_path(), image.layers[0].blob.clone());
+        registry.answer(&path, &[Answer::Cut(blob.clone(), 50_000), Answer::WrongRange(blob.clone())]);
+        let error = Store::new(registry.source()).refusal(&reference).await;
+        assert!(error.to_string().contains("another range"), "{error}");
+        // A rest that belongs to something else has the wrong digest.
+        let mut other = blob.clone();
+        *other.last_mut().unwrap() ^= 1;
+        registry.answer(&path, &[Answer::Cut(blob, 50_000), Answer::Ranged(other, usize::MAX)]);
+        let error = Store::new(registry.source()).refusal(&reference).await;
+        assert_eq!(error.kind(), ErrorKind::Digest, "{error}");
+    });
+}
+
 #[test]
 fn attempts_are_bounded() {
     run(async {
