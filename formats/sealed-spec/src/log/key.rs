@@ -1,4 +1,4 @@
-//! The owner's log key: P-256, made once for an identity. Its public half is in the sealed spec.
+//! The owner's log key: P-256, made once for an identity. What the guest needs of it is in the sealed spec.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 const PREFIX: &str = "p256:";
+const SENDER: &[u8] = b"sealpod log sender 1";
 
 /// Why a log key can't be used.
 #[derive(Debug, Error)]
@@ -19,29 +21,26 @@ pub enum LogKeyError {
     /// The system's randomness failed.
     #[error("log key: no randomness from the kernel")]
     Random(#[source] getrandom::Error),
-    /// Not a public key in text form.
-    #[error("log key: a recipient is 'p256:' and 44 base64url characters: a compressed point of P-256")]
+    /// Not a recipient in text form.
+    #[error(
+        "log key: a recipient is 'p256:', 44 base64url characters (a compressed point), '.', and 43 more"
+    )]
     Recipient,
     /// Not a private key.
     #[error("log key: a private key is 32 bytes that are a scalar of P-256")]
     Private,
 }
 
-/// The owner's log key, public half: `p256:` and base64url of the 33-byte compressed point.
+/// What proves that a line comes from a guest that opened one of the owner's sealed specs.
+pub(super) type Sender = Zeroizing<[u8; 32]>;
+
+/// What a guest seals its logs with: the public half of the owner's log key, and the sender secret that
+/// keeps the host from making lines of its own. `p256:<33-byte compressed point>.<32 bytes>`, base64url.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct LogRecipient(PublicKey);
-
-impl LogRecipient {
-    #[expect(dead_code, reason = "the sealer comes with the next change")]
-    pub(super) fn public(&self) -> &PublicKey {
-        &self.0
-    }
-
-    /// SEC 1 compressed point.
-    pub(super) fn compressed(&self) -> [u8; 33] {
-        compressed(&self.0)
-    }
+pub struct LogRecipient {
+    pub(super) public: PublicKey,
+    pub(super) sender: Sender,
 }
 
 pub(super) fn compressed(key: &PublicKey) -> [u8; 33] {
@@ -50,15 +49,9 @@ pub(super) fn compressed(key: &PublicKey) -> [u8; 33] {
     bytes
 }
 
-impl fmt::Display for LogRecipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(self.compressed()))
-    }
-}
-
 impl fmt::Debug for LogRecipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        f.write_str("LogRecipient(..)")
     }
 }
 
@@ -66,10 +59,18 @@ impl FromStr for LogRecipient {
     type Err = LogKeyError;
 
     fn from_str(text: &str) -> Result<Self, LogKeyError> {
-        let point = text.strip_prefix(PREFIX).filter(|point| point.len() == 44);
-        let point = point.and_then(|point| URL_SAFE_NO_PAD.decode(point).ok());
-        let key = point.and_then(|point| PublicKey::from_sec1_bytes(&point).ok());
-        key.map(Self).ok_or(LogKeyError::Recipient)
+        let parse = || {
+            let (point, sender) = text.strip_prefix(PREFIX)?.split_once('.')?;
+            if point.len() != 44 || sender.len() != 43 {
+                return None;
+            }
+            let point = URL_SAFE_NO_PAD.decode(point).ok()?;
+            let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sender).ok()?);
+            let mut sender = Sender::default();
+            sender.copy_from_slice(&bytes);
+            Some(Self { public: PublicKey::from_sec1_bytes(&point).ok()?, sender })
+        };
+        parse().ok_or(LogKeyError::Recipient)
     }
 }
 
@@ -77,30 +78,24 @@ impl TryFrom<String> for LogRecipient {
     type Error = LogKeyError;
 
     fn try_from(text: String) -> Result<Self, LogKeyError> {
-        text.parse()
+        Zeroizing::new(text).parse()
     }
 }
 
 impl From<LogRecipient> for String {
     fn from(recipient: LogRecipient) -> Self {
-        recipient.to_string()
+        let point = URL_SAFE_NO_PAD.encode(compressed(&recipient.public));
+        format!("{PREFIX}{point}.{}", URL_SAFE_NO_PAD.encode(recipient.sender.as_slice()))
     }
 }
 
 /// The owner's log key, private half. Wiped on drop.
-pub struct LogKey(SecretKey);
+pub struct LogKey(pub(super) SecretKey);
 
 impl LogKey {
     /// A new key.
     pub fn generate() -> Result<Self, LogKeyError> {
-        loop {
-            let mut bytes = Zeroizing::new([0; 32]);
-            getrandom::fill(bytes.as_mut()).map_err(LogKeyError::Random)?;
-            // Zero and values above the group's order are refused; once in 2^32 tries.
-            if let Ok(key) = Self::from_bytes(&bytes) {
-                return Ok(key);
-            }
-        }
+        fresh().map(Self)
     }
 
     /// From its 32-byte scalar, big-endian.
@@ -113,14 +108,26 @@ impl LogKey {
         Zeroizing::new(self.0.to_bytes().into())
     }
 
-    /// Its public half.
+    /// What guests get of it.
     pub fn recipient(&self) -> LogRecipient {
-        LogRecipient(self.0.public_key())
+        LogRecipient { public: self.0.public_key(), sender: self.sender() }
     }
 
-    #[expect(dead_code, reason = "the opener comes with the next change")]
-    pub(super) fn secret(&self) -> &SecretKey {
-        &self.0
+    pub(super) fn sender(&self) -> Sender {
+        let digest = Sha256::new().chain_update(SENDER).chain_update(self.to_bytes().as_slice()).finalize();
+        Zeroizing::new(digest.into())
+    }
+}
+
+/// A private key from the kernel's randomness.
+pub(super) fn fresh() -> Result<SecretKey, LogKeyError> {
+    loop {
+        let mut bytes = Zeroizing::new([0; 32]);
+        getrandom::fill(bytes.as_mut()).map_err(LogKeyError::Random)?;
+        // Zero and values above the group's order are refused; once in 2^32 tries.
+        if let Ok(key) = SecretKey::from_slice(bytes.as_ref()) {
+            return Ok(key);
+        }
     }
 }
 
