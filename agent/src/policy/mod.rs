@@ -3,9 +3,12 @@
 //! The sealed specification is the policy: what isn't in this table is refused, and what is allowed
 //! here is still checked against the specification where the request touches a container.
 
+#[cfg(test)]
+mod page;
 mod table;
+pub mod update;
 
-pub use table::{RPCS, Rule};
+pub use table::{Condition, ROWS, Row, Rule};
 
 use protocols::refusal::{Code, Refusal};
 
@@ -20,18 +23,26 @@ pub enum Phase {
 
 /// Decides by name alone.
 pub fn check(rpc: &str, phase: Phase) -> Result<(), Refusal> {
-    let rule =
-        RPCS.iter().find(|(name, _)| *name == rpc).map_or(&Rule::Never("it is unknown"), |(_, rule)| rule);
-    match (rule, phase) {
-        (Rule::Always, _) | (Rule::AfterOpen, Phase::Open) => Ok(()),
-        (Rule::AfterOpen, Phase::Before) => Err(Refusal::new(
+    let Some(row) = ROWS.iter().find(|row| row.rpc == rpc) else {
+        return Err(Refusal::new(
+            Code::RpcDenied,
+            format!("{rpc} is not answered in a sealed VM: it is unknown"),
+        ));
+    };
+    let rule = match phase {
+        Phase::Before => row.before,
+        Phase::Open => row.open,
+    };
+    match rule {
+        Rule::Allowed | Rule::AllowedIf(_) | Rule::Replaced(_) => Ok(()),
+        Rule::Denied(Code::SpecNotOpen, _) => Err(Refusal::new(
             Code::SpecNotOpen,
             format!(
                 "{rpc} is not answered before the sealed spec is open; create the sandbox and a container first"
             ),
         )),
-        (Rule::Never(reason), _) => {
-            Err(Refusal::new(Code::RpcDenied, format!("{rpc} is not answered in a sealed VM: {reason}")))
+        Rule::Denied(code, reason) => {
+            Err(Refusal::new(code, format!("{rpc} is not answered in a sealed VM: {reason}")))
         }
     }
 }
@@ -41,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rpc_of_the_api_has_exactly_one_rule() {
+    fn every_rpc_of_the_api_has_exactly_one_row() {
         let proto = include_str!("../../../protocols/proto/agent.proto");
         let mut named: Vec<&str> = proto
             .lines()
             .filter_map(|line| line.trim().strip_prefix("rpc "))
             .filter_map(|line| line.split(['(', ' ']).next())
             .collect();
-        let mut ruled: Vec<&str> = RPCS.iter().map(|(name, _)| *name).collect();
+        let mut ruled: Vec<&str> = ROWS.iter().map(|row| row.rpc).collect();
         named.sort_unstable();
         ruled.sort_unstable();
         assert_eq!(named, ruled);
@@ -69,11 +80,12 @@ mod tests {
                 assert_eq!(check(rpc, phase).unwrap_err().code, Code::RpcDenied, "{rpc}");
             }
         }
+        assert_eq!(check("PauseContainer", Phase::Open).unwrap_err().code, Code::PauseDenied);
     }
 
     #[test]
     fn before_the_specification_is_open_no_process_can_be_touched() {
-        for rpc in ["ExecProcess", "WriteStdin", "GetDiagnosticData"] {
+        for rpc in ["ExecProcess", "WriteStdin", "GetDiagnosticData", "UpdateContainer"] {
             assert_eq!(check(rpc, Phase::Before).unwrap_err().code, Code::SpecNotOpen, "{rpc}");
             assert!(check(rpc, Phase::Open).is_ok(), "{rpc}");
         }
