@@ -49,7 +49,7 @@ impl Error {
 impl From<SlotError> for Error {
     fn from(error: SlotError) -> Self {
         let code = match error {
-            SlotError::Unknown(_) => Code::ContainerUnknown,
+            SlotError::Unknown(_) | SlotError::Debugged { .. } => Code::ContainerUnknown,
             SlotError::Duplicate(_) => Code::ContainerDuplicate,
             SlotError::Busy { .. } | SlotError::Pending { .. } | SlotError::Superseded(_) => Code::SlotBusy,
             SlotError::Order { .. } => Code::SlotOrder,

@@ -52,6 +52,7 @@ impl Images for Pulled {
         let store = ImageStore::new(self.directory.clone(), spec.registries.clone(), bundle)
             .map_err(|e| refusal(&e))?;
         let store = self.store.get_or_init(|| Arc::new(store));
+        // A debug image waits until it is asked for: it may never be, and layers take guest memory.
         for image in spec.images.values() {
             store.start_pull(image).map_err(|e| refusal(&e))?;
         }
@@ -93,7 +94,7 @@ impl Images for Pulled {
 
 /// For whoever asks again: the kubelet does, and joins the pull.
 fn pulling(percent: u8) -> Refusal {
-    Refusal::new(Code::ImagePull, format!("pulling {percent} %; the next try joins this pull"))
+    Refusal::new(Code::ImagePulling, format!("pulling {percent} %; the next try joins this pull"))
 }
 
 fn refusal(error: &ImageError) -> Refusal {

@@ -6,36 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libcontainer::oci_spec::runtime::Spec;
-use protocols::agent::CreateContainerRequest;
 use protocols::refusal::Code;
 use sealed_spec::{Logs, SealedSpec};
 use slog::info;
 
-use super::{Container, Instance, Pause, Rights, Signals, valid_id};
+use super::{Container, Instance, Pause, Rights, valid_id};
 use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::images::Root;
 use crate::launch::{LaunchError, private_dir};
+use crate::policy::{self, HostSpec};
 use crate::process::{OutputPolicy, Process, Streams};
 use crate::sandbox::Sandbox;
 use crate::slots::{self, Patience};
 use tokio::time::Instant;
 
-/// Annotations that hold a container's name: containerd's, then CRI-O's and the kubelet's.
-const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
-
 /// How long a killed process of an instance that nobody wants may take to end.
 const CLEAN_UP: Duration = Duration::from_secs(10);
-
-/// What of the host's OCI spec is looked at.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct HostSpec {
-    /// Which container it means; `None` for the pause container, for other clients, and when two annotations
-    /// name two.
-    pub name: Option<String>,
-    /// Sections that are replaced by the sealed specification's.
-    pub replaced: Vec<&'static str>,
-}
 
 /// One request.
 #[derive(Debug)]
@@ -46,35 +33,6 @@ pub struct CreateRequest {
     pub host: HostSpec,
     /// How long to wait for the image.
     pub patience: Duration,
-}
-
-impl HostSpec {
-    /// Reads the request.
-    pub fn read(request: &CreateContainerRequest) -> Self {
-        let Some(spec) = request.OCI.as_ref() else {
-            return Self::default();
-        };
-        let mut names = NAME_KEYS.iter().filter_map(|key| spec.Annotations.get(*key));
-        let first = names.next();
-        let name = first.filter(|first| names.all(|other| other == *first)).cloned();
-        let process = spec.Process.as_ref();
-        let has = |present: bool, section| present.then_some(section);
-        let replaced = [
-            has(process.is_some_and(|p| !p.Args.is_empty()), "args"),
-            has(process.is_some_and(|p| !p.Env.is_empty()), "env"),
-            has(process.is_some_and(|p| p.User.is_some()), "user"),
-            has(process.is_some_and(|p| p.Capabilities.is_some()), "capabilities"),
-            has(!spec.Mounts.is_empty(), "mounts"),
-            has(spec.Hooks.is_some(), "hooks"),
-            has(spec.Linux.as_ref().is_some_and(|l| !l.Sysctl.is_empty()), "sysctls"),
-            has(spec.Linux.as_ref().is_some_and(|l| !l.Devices.is_empty()), "devices"),
-            has(spec.Linux.as_ref().is_some_and(|l| l.Seccomp.is_some()), "seccomp"),
-            has(!request.devices.is_empty(), "hot-plugged devices"),
-            has(!request.storages.is_empty(), "storages"),
-            has(!request.shared_mounts.is_empty(), "shared mounts"),
-        ];
-        Self { name, replaced: replaced.into_iter().flatten().collect() }
-    }
 }
 
 impl Agent {
@@ -151,10 +109,7 @@ impl Agent {
         sandbox: &Sandbox,
         patience: Patience,
     ) -> Result<Instance> {
-        let unknown =
-            || Error::refused(Code::ContainerUnknown, format!("the sealed spec has no container '{name}'"));
-        let sealed = spec.pod.container(name).ok_or_else(unknown)?;
-        let image = spec.image(name).ok_or_else(unknown)?;
+        let policy::Sealed { container: sealed, image } = policy::sealed_container(spec, name)?;
         if sealed.tty == Some(true) {
             return Err(Error::refused(
                 Code::Launch,
@@ -165,7 +120,7 @@ impl Agent {
         private_dir(&directory).map_err(Error::step("making the container's directory"))?;
         let root = self.images.root(image, &directory.join("root"), patience).await?;
         let cgroup = cgroup(id);
-        let prepared = crate::oci::container_spec(spec, sealed, &root, sandbox, &directory, &cgroup)?;
+        let prepared = crate::oci::container_spec(spec, &sealed, &root, sandbox, &directory, &cgroup)?;
         let stop_signal = root
             .config
             .config()
@@ -174,7 +129,7 @@ impl Agent {
             .and_then(super::life::signal_number);
         let init = Arc::new(self.launch(id, &directory, &prepared.spec, spec).await?);
         drop(prepared.sub_paths);
-        let rights = Rights { signals: Signals::Stop(stop_signal) };
+        let rights = Rights::sealed(spec, &sealed, stop_signal);
         Ok(Instance::new(id, name, directory, cgroup, rights, init, root))
     }
 
@@ -236,54 +191,5 @@ impl Root {
     /// A root file system that is a directory.
     pub fn directory(path: PathBuf, config: agent_image::ImageConfiguration) -> Self {
         Self { path, config, mount: Box::new(()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use protocols::oci;
-
-    use super::*;
-
-    #[test]
-    fn the_name_comes_from_containerds_or_cri_os_annotation() {
-        for key in NAME_KEYS {
-            let mut spec = oci::Spec::new();
-            spec.Annotations.insert(key.into(), "web".into());
-            let mut request = CreateContainerRequest::new();
-            request.OCI = Some(spec).into();
-            assert_eq!(HostSpec::read(&request).name.as_deref(), Some("web"));
-        }
-        assert_eq!(HostSpec::read(&CreateContainerRequest::new()), HostSpec::default());
-    }
-
-    #[test]
-    fn two_names_are_none() {
-        let name = |second: &str| {
-            let mut spec = oci::Spec::new();
-            for (key, name) in NAME_KEYS.into_iter().zip(["web", second]) {
-                spec.Annotations.insert(key.into(), name.into());
-            }
-            let mut request = CreateContainerRequest::new();
-            request.OCI = Some(spec).into();
-            HostSpec::read(&request).name
-        };
-        assert_eq!(name("web").as_deref(), Some("web"));
-        assert_eq!(name("db"), None);
-    }
-
-    #[test]
-    fn everything_that_the_host_adds_is_named() {
-        let mut process = oci::Process::new();
-        process.Args = vec!["sh".into()];
-        process.Env = vec!["LD_PRELOAD=/evil.so".into()];
-        let mut spec = oci::Spec::new();
-        spec.Process = Some(process).into();
-        spec.Mounts.push(oci::Mount::new());
-        spec.Hooks = Some(oci::Hooks::new()).into();
-        let mut request = CreateContainerRequest::new();
-        request.OCI = Some(spec).into();
-        request.storages.push(Default::default());
-        assert_eq!(HostSpec::read(&request).replaced, ["args", "env", "mounts", "hooks", "storages"]);
     }
 }

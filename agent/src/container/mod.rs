@@ -9,7 +9,7 @@ mod oom;
 mod rights;
 
 pub use books::{Container, Containers, Instance, Pause, Stage, Target};
-pub use create::{CreateRequest, HostSpec};
+pub use create::CreateRequest;
 pub use oom::OomEvents;
 pub use rights::{Rights, Signals};
 

@@ -3,11 +3,15 @@
 //! The sealed specification is the policy: what isn't in this table is refused, and what is allowed
 //! here is still checked against the specification where the request touches a container.
 
+mod host_spec;
 #[cfg(test)]
 mod page;
+mod sealed;
 mod table;
 pub mod update;
 
+pub use host_spec::HostSpec;
+pub use sealed::{Sealed, sealed_container};
 pub use table::{Condition, ROWS, Row, Rule};
 
 use protocols::refusal::{Code, Refusal};

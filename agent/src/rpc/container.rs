@@ -10,8 +10,9 @@ use sealed_spec::Logs;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
-use crate::container::{Container, CreateRequest, HostSpec};
+use crate::container::{Container, CreateRequest};
 use crate::error::{Error, Result};
+use crate::policy::HostSpec;
 use crate::stats;
 
 /// How long a create waits for an image if the client sets no deadline.

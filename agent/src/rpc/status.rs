@@ -17,6 +17,7 @@ pub(super) fn from(error: &Error) -> ttrpc::Error {
             Refused::SandboxState
             | Refused::Launch
             | Refused::ImagePull
+            | Refused::ImagePulling
             | Refused::ImageDigest
             | Refused::ImageUnpack
             | Refused::ImageConfig => Code::INTERNAL,

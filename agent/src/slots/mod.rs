@@ -13,6 +13,7 @@ pub use claim::{Over, Patience, Try};
 use std::collections::BTreeMap;
 
 use sealed_spec::SealedSpec;
+use sealed_spec::grants::DebugGrant;
 use sealed_spec::podspec::RestartPolicy;
 use tokio::sync::watch;
 
@@ -70,6 +71,14 @@ pub enum SlotError {
     /// The id is taken.
     #[error("container id '{0}' exists already")]
     Duplicate(String),
+    /// The debug grant is used up.
+    #[error("debug container '{name}': the sealed spec grants {count} in the life of this VM")]
+    Debugged {
+        /// Container name.
+        name: String,
+        /// How many are granted.
+        count: u32,
+    },
     /// Another instance is being made, or waits to be started.
     #[error("container '{name}' is being made as '{id}'")]
     Pending {
@@ -115,22 +124,18 @@ pub struct Slots {
     policy: Restart,
     ids: BTreeMap<String, usize>,
     tries: BTreeMap<String, Rope>,
+    debug: Option<DebugGrant>,
 }
 
 impl Slots {
     /// Slots for the pod's containers, in the order of the specification.
     pub fn new<'a>(containers: impl IntoIterator<Item = (Role, &'a str)>, policy: Restart) -> Self {
-        let slot = |(role, name): (Role, &str)| Slot {
-            name: name.to_owned(),
-            role,
-            state: State::Free(None),
-            ran: false,
-        };
         Self {
-            slots: containers.into_iter().map(slot).collect(),
+            slots: containers.into_iter().map(|(role, name)| Slot::new(role, name)).collect(),
             policy,
             ids: BTreeMap::new(),
             tries: BTreeMap::new(),
+            debug: None,
         }
     }
 
@@ -141,9 +146,10 @@ impl Slots {
             RestartPolicy::OnFailure => Restart::OnFailure,
             RestartPolicy::Never => Restart::Never,
         };
-        let init = spec.pod.init_containers.iter().map(|c| (Role::Init, c.name.as_str()));
+        let role = |sidecar| if sidecar { Role::Sidecar } else { Role::Init };
+        let init = spec.pod.init_containers.iter().map(|c| (role(c.is_sidecar()), c.name.as_str()));
         let main = spec.pod.containers.iter().map(|c| (Role::Main, c.name.as_str()));
-        Self::new(init.chain(main), policy)
+        Self { debug: spec.grants.debug.clone(), ..Self::new(init.chain(main), policy) }
     }
 
     /// Reserves the slot of a container for a new instance.
@@ -151,11 +157,7 @@ impl Slots {
         if self.ids.contains_key(id) {
             return Err(SlotError::Duplicate(id.to_owned()));
         }
-        let at = self
-            .slots
-            .iter()
-            .position(|slot| slot.name == name)
-            .ok_or_else(|| SlotError::Unknown(name.to_owned()))?;
+        let at = self.find(name)?;
         let slot = &self.slots[at];
         let before = match &slot.state {
             State::Made { id, .. } => {
@@ -183,6 +185,21 @@ impl Slots {
         self.tries.retain(|_, rope| !rope.ended());
         self.tries.insert(id.to_owned(), rope);
         Ok(attempt)
+    }
+
+    /// The slot of that name. One for debugging is made when its name first comes up.
+    fn find(&mut self, name: &str) -> Result<usize, SlotError> {
+        if let Some(at) = self.slots.iter().position(|slot| slot.name == name) {
+            return Ok(at);
+        }
+        let debug = self.debug.as_ref().filter(|debug| debug.covers(name));
+        let debug = debug.ok_or_else(|| SlotError::Unknown(name.to_owned()))?;
+        let made = self.slots.iter().filter(|slot| slot.role == Role::Debug).count();
+        if made >= debug.count as usize {
+            return Err(SlotError::Debugged { name: name.to_owned(), count: debug.count });
+        }
+        self.slots.push(Slot::new(Role::Debug, name));
+        Ok(self.slots.len() - 1)
     }
 
     /// Asks the try of that id to end, if it is under way; the result closes when it has.
@@ -253,6 +270,10 @@ impl Role {
 }
 
 impl Slot {
+    fn new(role: Role, name: &str) -> Self {
+        Self { name: name.to_owned(), role, state: State::Free(None), ran: false }
+    }
+
     fn holds(&self, instance: &str) -> bool {
         matches!(&self.state, State::Made { id, .. } | State::Started { id, .. } if id == instance)
     }

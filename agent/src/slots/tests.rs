@@ -185,6 +185,29 @@ fn a_debug_container_waits_for_nobody_and_runs_once() {
 }
 
 #[test]
+fn debug_containers_are_as_many_as_granted() {
+    let container = sealed_spec::podspec::Container { name: "debugger".into(), ..Default::default() };
+    let image = sealed_spec::ImageRef { reference: "r.example/d:1".into(), digest: String::new(), key: None };
+    let mut spec = SealedSpec::new(sealed_spec::PodSpec::default());
+    let mut sidecar = container.clone();
+    (sidecar.name, sidecar.restart_policy) =
+        ("mesh".into(), Some(sealed_spec::podspec::ContainerRestartPolicy::Always));
+    spec.pod.init_containers.push(sidecar);
+    spec.grants.debug = Some(DebugGrant { names: "debugger-*".into(), count: 2, image, container });
+    let mut slots = Slots::of(&spec);
+    assert!(matches!(slots.claim("shell", "x"), Err(SlotError::Unknown(_))));
+    for (name, id) in [("debugger-a", "a"), ("debugger-b", "b")] {
+        slots.claim(name, id).unwrap();
+        // A try that failed may come again, and counts once.
+        slots.removed(id);
+        run(&mut slots, name, id, 0).unwrap();
+    }
+    assert!(matches!(slots.claim("debugger-c", "c"), Err(SlotError::Debugged { count: 2, .. })));
+    run(&mut slots, "mesh", "m", 0).unwrap();
+    run(&mut slots, "mesh", "m2", 0).unwrap();
+}
+
+#[test]
 fn a_later_try_asks_the_earlier_one_to_end() {
     let mut slots = ready(Restart::Always);
     let attempt = slots.claim("web", "w1").unwrap();
