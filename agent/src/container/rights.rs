@@ -84,7 +84,9 @@ mod tests {
     #[test]
     fn a_host_attaches_where_it_is_granted_and_the_container_asks_for_it() {
         let asks = |container: &mut Container| (container.stdin, container.tty) = (Some(true), Some(true));
-        let granted = |spec: &mut SealedSpec| drop(spec.grants.attach.insert("web".into()));
+        let granted = |spec: &mut SealedSpec| {
+            spec.grants.attach.insert("web".into());
+        };
         let of = |rights: Rights| (rights.stdin, rights.resize);
         assert_eq!(of(rights(|_, c| asks(c), None)), (false, false));
         assert_eq!(of(rights(|s, _| granted(s), None)), (false, false));
