@@ -161,6 +161,7 @@ pub(crate) async fn boots(
         vsock: None,
         console: &console,
         initdata: None,
+        disks: &[],
         host_data: &[0; 32],
         network: Network::None,
     };

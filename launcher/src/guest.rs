@@ -14,7 +14,7 @@ use crate::client::{AgentClient, AgentError};
 use crate::console;
 use crate::manifest::{GuestManifest, ManifestError, Platform};
 use crate::process::{Process, ProcessError};
-use crate::qemu::{self, Network};
+use crate::qemu::{self, Disk, Network};
 use crate::rundir::{self, RunDir, RunDirError};
 use crate::vsock::{Device, VsockError};
 
@@ -28,6 +28,8 @@ const SHOWN: usize = 25;
 pub struct BootOptions {
     /// Initdata as the guest's block device holds it (magic, length, gzip, padded to 512 bytes); empty: no device.
     pub initdata_device: Vec<u8>,
+    /// More disks, in the order of [`Disk::pci_path`].
+    pub disks: Vec<Disk>,
     /// HOST_DATA of the launch: SHA-256 of the initdata.
     pub host_data: [u8; 32],
     /// The relay's listening unix socket, which the guest reaches at port 4050 of the host.
@@ -48,6 +50,7 @@ impl Default for BootOptions {
     fn default() -> BootOptions {
         BootOptions {
             initdata_device: Vec::new(),
+            disks: Vec::new(),
             host_data: [0; 32],
             relay_socket: None,
             accelerator: Choice::Auto,
@@ -180,7 +183,7 @@ impl Guest {
             bytes => Some(write(run.join("initdata.img"), bytes)?),
         };
         let emulator = match &manifest.platform {
-            Platform::Snp { .. } => None,
+            Platform::Snp { .. } | Platform::None => None,
             Platform::SnpEmulated { .. } => {
                 Some(emulator::serve(manifest, &run, &vm, &options.host_data).await?)
             }
@@ -192,6 +195,7 @@ impl Guest {
             vsock: Some(&vhost),
             console: &run.join("console.log"),
             initdata: initdata.as_deref(),
+            disks: &options.disks,
             host_data: &options.host_data,
             network: options.network,
         };

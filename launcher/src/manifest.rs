@@ -93,6 +93,8 @@ pub enum Platform {
         /// Guest policy bits that reports carry.
         policy: u64,
     },
+    /// Nothing: an unsealed guest, for development.
+    None,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +116,7 @@ struct File {
 enum PlatformTable {
     Snp { policy: Option<u64>, cbitpos: Option<u32>, reduced_phys_bits: Option<u32> },
     SnpEmulated { emulator: PathBuf, state: PathBuf, policy: Option<u64> },
+    None {},
 }
 
 impl GuestManifest {
@@ -165,6 +168,7 @@ impl GuestManifest {
                     state: within(state),
                     policy: policy.unwrap_or(DEFAULT_SNP_POLICY),
                 },
+                PlatformTable::None {} => Platform::None,
             },
         };
         manifest.check()?;

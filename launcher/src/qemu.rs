@@ -1,7 +1,7 @@
 //! QEMU's argument list: one function from a manifest and a run directory to words, so that tests can read it.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 
@@ -21,12 +21,45 @@ pub enum Network {
     None,
 }
 
+/// How a disk is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk, as Kata's `blk` driver finds it by its place on the PCI bus.
+    #[default]
+    Blk,
+    /// virtio-scsi, as Kata's `scsi` driver finds it by id and LUN.
+    Scsi,
+}
+
+/// A disk that the host gives the guest: a raw image file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The image.
+    pub path: PathBuf,
+    /// The guest can't write to it, and it can be given to several guests.
+    pub read_only: bool,
+    /// How it is attached.
+    pub bus: Bus,
+}
+
+/// Where disks begin on the PCI bus: behind what QEMU and the launcher place themselves.
+const FIRST_SLOT: usize = 0x10;
+
+impl Disk {
+    /// Kata's name for the place of the disk at `index` on the PCI bus.
+    #[must_use]
+    pub fn pci_path(index: usize) -> String {
+        format!("{:02x}", FIRST_SLOT + index)
+    }
+}
+
 /// The files of one boot that QEMU is given.
 pub(crate) struct Boot<'a> {
     pub(crate) accelerator: Accelerator,
     pub(crate) vsock: Option<&'a Path>,
     pub(crate) console: &'a Path,
     pub(crate) initdata: Option<&'a Path>,
+    pub(crate) disks: &'a [Disk],
     pub(crate) host_data: &'a [u8; 32],
     pub(crate) network: Network,
 }
@@ -59,7 +92,7 @@ pub(crate) fn arguments(guest: &GuestManifest, boot: &Boot<'_>) -> Vec<OsString>
             words.pair("-bios", &guest.firmware);
             ",disable-legacy=on,iommu_platform=on"
         }
-        Platform::SnpEmulated { .. } => {
+        Platform::SnpEmulated { .. } | Platform::None => {
             let (name, cpu) = match boot.accelerator {
                 Accelerator::Kvm => ("kvm", "host"),
                 Accelerator::Tcg => ("tcg", "max"),
@@ -76,6 +109,22 @@ pub(crate) fn arguments(guest: &GuestManifest, boot: &Boot<'_>) -> Vec<OsString>
     if let Some(path) = boot.initdata {
         words.pair("-drive", joined("if=none,id=initdata,format=raw,readonly=on,file=", path));
         words.pair("-device", format!("virtio-blk-pci,drive=initdata{virtio}"));
+    }
+    for (index, disk) in boot.disks.iter().enumerate() {
+        let read_only = if disk.read_only { "readonly=on," } else { "" };
+        let drive = format!("if=none,id=disk{index},format=raw,{read_only}file=");
+        words.pair("-drive", joined(&drive, &disk.path));
+        let slot = format!("addr={:#x}", FIRST_SLOT + index);
+        match disk.bus {
+            Bus::Blk => words.pair("-device", format!("virtio-blk-pci,drive=disk{index},{slot}{virtio}")),
+            Bus::Scsi => {
+                words.pair("-device", format!("virtio-scsi-pci,id=scsi{index},{slot}{virtio}"));
+                words.pair(
+                    "-device",
+                    format!("scsi-hd,drive=disk{index},bus=scsi{index}.0,scsi-id=0,lun={index}"),
+                );
+            }
+        }
     }
     if boot.network == Network::User {
         words.pair("-netdev", "user,id=net");
@@ -128,6 +177,10 @@ mod tests {
             vsock: Some(Path::new("/run/a,b/vhost.sock")),
             console: Path::new("/run/console.log"),
             initdata: Some(Path::new("/run/initdata.img")),
+            disks: &[
+                Disk { path: "/d/root".into(), read_only: true, bus: Bus::Blk },
+                Disk { path: "/d/scratch".into(), read_only: false, bus: Bus::Scsi },
+            ],
             host_data: &[0x11; 32],
             network,
         };
@@ -155,6 +208,19 @@ mod tests {
     }
 
     #[test]
+    fn disks_stand_where_the_agent_is_told_to_look() {
+        let words = words(&guest("kind = 'none'"), Accelerator::Tcg, Network::None);
+        let drives = value(&words, "-drive");
+        assert!(drives.contains(&"if=none,id=disk0,format=raw,readonly=on,file=/d/root"));
+        assert!(drives.contains(&"if=none,id=disk1,format=raw,file=/d/scratch"));
+        let devices = value(&words, "-device");
+        assert!(devices.contains(&"virtio-blk-pci,drive=disk0,addr=0x10"));
+        assert_eq!(Disk::pci_path(0), "10");
+        assert!(devices.contains(&"virtio-scsi-pci,id=scsi1,addr=0x11"));
+        assert!(devices.contains(&"scsi-hd,drive=disk1,bus=scsi1.0,scsi-id=0,lun=1"));
+    }
+
+    #[test]
     fn no_network_means_no_card() {
         let words = words(&guest(EMULATED), Accelerator::Kvm, Network::None);
         assert!(value(&words, "-netdev").is_empty());
@@ -179,6 +245,9 @@ mod tests {
         assert_eq!(value(&words, "-cpu"), ["EPYC-v4"]);
         assert_eq!(value(&words, "-bios"), ["/g/OVMF.fd"]);
         for device in value(&words, "-device") {
+            if device.starts_with("scsi-hd") {
+                continue;
+            }
             assert!(device.ends_with(",disable-legacy=on,iommu_platform=on"), "{device}");
         }
     }

@@ -10,13 +10,14 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// Debian's and Ubuntu's `busybox-static`.
-const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: &[&str] = &[
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
+pub(crate) const APPLETS: &[&str] = &[
     "sh",
     "cat",
     "cut",
     "date",
     "dd",
+    "df",
     "echo",
     "env",
     "false",
@@ -27,6 +28,7 @@ const APPLETS: &[&str] = &[
     "kill",
     "ls",
     "mkdir",
+    "mknod",
     "mount",
     "ps",
     "seq",
@@ -34,13 +36,14 @@ const APPLETS: &[&str] = &[
     "sleep",
     "sort",
     "stat",
+    "stty",
     "test",
     "touch",
     "true",
     "wc",
 ];
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nweb:x:1000:\nlogs:x:2000:web\n";
+pub(crate) const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
+pub(crate) const GROUP: &str = "root:x:0:\nweb:x:1000:\nlogs:x:2000:web\n";
 
 /// Writes an OCI layout with one image, tagged `v1`, into `directory`. `ballast` makes it larger: a file that
 /// nothing reads.

@@ -3,10 +3,16 @@
 
 pub mod attempt;
 pub mod broker;
+pub mod checks;
+pub mod disk;
+pub mod frames;
 pub mod host;
 pub mod image;
 pub mod installation;
+pub mod kata;
 pub mod owner;
+pub mod pattern;
+pub mod plain;
 pub mod process;
 pub mod registry;
 pub mod small_disk;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use launch_digest::{GUEST_FEATURES_SNP, Kernel, Launch};
 use launcher::{GuestManifest, Platform};
 use protocols::owner::PolicyTee;
@@ -70,6 +70,11 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
 
 /// Reads the files and computes; the name is left empty.
 pub(crate) fn measure(guest: &GuestManifest) -> Result<Measurement> {
+    let tee = match guest.platform {
+        Platform::Snp { .. } => PolicyTee::Snp,
+        Platform::SnpEmulated { .. } => PolicyTee::SnpEmulated,
+        Platform::None => bail!("nothing vouches for a guest of platform 'none'; measure one of kind 'snp'"),
+    };
     let read = |path: &Path| files::read(path, FILE_LIMIT).context("guest");
     let (firmware, kernel, initrd) = (read(&guest.firmware)?, read(&guest.kernel)?, read(&guest.initrd)?);
     let digest = launch_digest::snp(&Launch {
@@ -82,10 +87,7 @@ pub(crate) fn measure(guest: &GuestManifest) -> Result<Measurement> {
     .with_context(|| format!("firmware {}", guest.firmware.display()))?;
     Ok(Measurement {
         name: String::new(),
-        tee: match guest.platform {
-            Platform::Snp { .. } => PolicyTee::Snp,
-            Platform::SnpEmulated { .. } => PolicyTee::SnpEmulated,
-        },
+        tee,
         launch_digest: hex::encode(digest),
         measured: Measured {
             firmware: protocols::name::sha256(&firmware),
