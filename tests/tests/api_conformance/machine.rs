@@ -120,6 +120,19 @@ async fn swap(checks: &mut Checks, bench: &Bench) {
         })
         .await;
     checks
+        .that("AddSwapPath accepts a disk by its name", async {
+            let place = format!("/sys/bus/pci/devices/0000:00:{}.0", bench.second_swap);
+            let script = format!("ls {place}/virtio*/block");
+            let name = kata.exec(MAIN, &["/bin/sh", "-c", &script]).await?.good()?;
+            let mut request = wire::AddSwapPathRequest::new();
+            request.path = format!("/dev/{name}");
+            answer_of(kata.agent().add_swap_path(soon(), &request).await)?;
+            let swaps = kata.exec(MAIN, &["cat", "/proc/swaps"]).await?.good()?;
+            ensure!(swaps.contains(&request.path), "{swaps}");
+            Ok(())
+        })
+        .await;
+    checks
         .that("AddSwapPath refuses a path that isn't there and one that is no swap area", async {
             for path in ["/dev/nothing", "/dev/vda"] {
                 let mut request = wire::AddSwapPathRequest::new();
