@@ -59,16 +59,16 @@ pub struct Challenge {
     pub extra_params: Value,
 }
 
-/// `POST /kbs/v0/attest`.
+/// `POST /kbs/v0/attest`. `Evidence` is JSON in the form that suits the reader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct AttestRequest {
+pub struct AttestRequest<Evidence = Value> {
     /// The initdata document, in clear.
     pub init_data: Option<InitData>,
     /// What the evidence is bound to.
     pub runtime_data: RuntimeData,
     /// The evidence.
-    pub tee_evidence: TeeEvidence,
+    pub tee_evidence: TeeEvidence<Evidence>,
 }
 
 /// Initdata on the wire.
@@ -92,9 +92,9 @@ pub struct RuntimeData {
 
 /// Evidence of one TEE, and what further devices add.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TeeEvidence {
+pub struct TeeEvidence<Evidence = Value> {
     /// TEE-specific JSON.
-    pub primary_evidence: Value,
+    pub primary_evidence: Evidence,
     /// JSON text; empty when there is none.
     #[serde(default)]
     pub additional_evidence: String,

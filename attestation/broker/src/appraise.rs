@@ -7,6 +7,7 @@ use protocols::rcar::{AttestRequest, InitData, Jwk, binding, report_data};
 use protocols::refusal::Code;
 use sealed_spec::initdata::{self, Initdata, SealpodConfig};
 use sealed_spec::{KeyId, SpecDigest};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use verifier::snp::{Anchors, Appraised, Evidence, Session, from_kbs};
 use verifier::{Check, Denial, Trust};
@@ -48,7 +49,7 @@ impl From<SealpodConfig> for Named {
 /// trusted chain and repeats both the transcript's hash and the initdata's digest.
 pub(crate) fn appraise(
     nonce: SessionNonce,
-    request: &AttestRequest,
+    request: &AttestRequest<Box<RawValue>>,
     anchors: &Anchors,
     now: SystemTime,
 ) -> Result<Attested, Refused> {
@@ -67,7 +68,7 @@ pub(crate) fn appraise(
     let report_data = report_data(&binding(&nonce, &runtime.tee_pubkey, &evidence.additional_evidence));
     // Without initdata the report has to say so: zeros.
     let session = Session { report_data, host_data: init_data.unwrap_or_default() };
-    let bytes = from_kbs(&evidence.primary_evidence)
+    let bytes = from_kbs(&*evidence.primary_evidence)
         .map_err(|error| Refused::new(Code::Evidence, error.to_string()))?;
     let appraised = Evidence::parse(bytes.report.as_bytes(), &bytes.certificates)
         .and_then(|evidence| evidence.check_signature(anchors, now))

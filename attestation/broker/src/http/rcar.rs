@@ -17,6 +17,7 @@ use protocols::rcar::{
     TeeKind, VERSION,
 };
 use protocols::refusal::Code;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::answer::{CHECKPOINT_HEADER, Refused};
@@ -80,7 +81,7 @@ pub(super) async fn attest(State(broker): State<Arc<Broker>>, request: Request) 
 async fn check_evidence(broker: &Broker, request: Request) -> Answer {
     let (parts, stream) = request.into_parts();
     let id = cookie::session(&parts.headers).ok_or(SessionError::Unknown)?;
-    let request: AttestRequest =
+    let request: AttestRequest<Box<RawValue>> =
         body::json(&parts, stream, broker.limits().attest_bytes, Code::Evidence).await?;
     let now = broker.clock().now();
     let (claim, nonce) = broker.sessions().begin(id, now)?;

@@ -2,7 +2,7 @@
 //! `{"attestation_report": {…}, "cert_chain": [{"cert_type", "data"}] | null}`, with the field names
 //! and number arrays that stock attesters and verifiers use. Converted to and from the raw bytes.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::certs::{CertEntry, CertKind, CertificateTable};
@@ -94,10 +94,13 @@ pub fn to_kbs(report: &RawReport, certificates: &[CertEntry]) -> Result<Value, J
 }
 
 /// Reads `primary_evidence` back into bytes. The signature decides whether they are the signed ones;
-/// what JSON can't carry (reserved bytes) is zero.
-pub fn from_kbs(value: &Value) -> Result<KbsEvidence, JsonError> {
+/// what JSON can't carry (reserved bytes) is zero. `evidence` is a `&Value`, or a `&RawValue`, which spares
+/// a node for each byte of it.
+pub fn from_kbs<'de>(
+    evidence: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<KbsEvidence, JsonError> {
     let JsonEvidence { attestation_report: json, cert_chain } =
-        JsonEvidence::deserialize(value).map_err(JsonError::Shape)?;
+        JsonEvidence::deserialize(evidence).map_err(JsonError::Shape)?;
     let version = json.version;
     let together = |field, wanted: bool, there: bool| {
         if wanted == there { Ok(()) } else { Err(JsonError::VersionField { version, field }) }

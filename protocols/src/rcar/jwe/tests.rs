@@ -43,7 +43,10 @@ fn agreement_of_rfc7518_appendix_c() {
     let mut input = vec![0, 0, 0, 1];
     input.extend(z);
     input.extend(*b"\0\0\0\x0eECDH-ES+A256KW\0\0\0\0\0\0\0\0\0\0\x01\0");
-    assert_eq!(*key_encryption_key(&alice, &bob.public_key()), <[u8; 32]>::from(Sha256::digest(input)));
+    assert_eq!(
+        *key_encryption_key(alice.diffie_hellman(&bob.public_key()).raw_secret_bytes()),
+        <[u8; 32]>::from(Sha256::digest(input))
+    );
 }
 
 #[test]
