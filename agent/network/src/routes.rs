@@ -6,14 +6,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::check::{Address, NetworkError, RouteRequest, kernel};
+use super::error::{NetworkError, exists, kernel};
 use super::link;
+use super::request::{Address, RouteRequest};
 
-/// Removes what earlier requests made, then adds `wanted`: those without gateway first, because the
+/// `RTNH_F_PERVASIVE` and `RTNH_F_ONLINK`, as in requests.
+const FLAGS: RouteFlags = RouteFlags::Pervasive.union(RouteFlags::Onlink);
+
+/// Removes every route but the kernel's own, then adds `wanted`: those without gateway first, because the
 /// others' gateways must be reachable.
 pub(super) async fn replace(handle: &Handle, wanted: &[RouteRequest]) -> Result<(), NetworkError> {
     let indices = indices(handle).await?;
@@ -27,12 +32,17 @@ pub(super) async fn replace(handle: &Handle, wanted: &[RouteRequest]) -> Result<
         messages.push(message(route, index));
     }
     for old in list(handle).await? {
-        if old.header.protocol == RouteProtocol::Static {
+        if old.header.protocol != RouteProtocol::Kernel {
             handle.route().del(old).execute().await.map_err(|e| kernel("removing a route", &e))?;
         }
     }
     for message in messages {
-        handle.route().add(message).replace().execute().await.map_err(|e| kernel("adding a route", &e))?;
+        match handle.route().add(message).execute().await {
+            Ok(()) => {}
+            // The kernel made it itself when the address was set.
+            Err(error) if exists(&error) => {}
+            Err(error) => return Err(kernel("adding a route", &error)),
+        }
     }
     Ok(())
 }
@@ -41,11 +51,7 @@ pub(super) async fn all(handle: &Handle) -> Result<Vec<RouteRequest>, NetworkErr
     let names: HashMap<u32, String> =
         indices(handle).await?.into_iter().map(|(name, index)| (index, name)).collect();
     let routes = list(handle).await?;
-    Ok(routes
-        .iter()
-        .filter_map(|route| request(route, &names))
-        .filter(|route| route.device != "lo")
-        .collect())
+    Ok(routes.iter().filter_map(|route| request(route, &names)).collect())
 }
 
 fn message(route: &RouteRequest, index: u32) -> RouteMessage {
@@ -69,9 +75,10 @@ fn message(route: &RouteRequest, index: u32) -> RouteMessage {
     if let Some(source) = route.source {
         message.attributes.push(RouteAttribute::PrefSource(to_attribute(source)));
     }
-    if route.onlink {
-        message.header.flags |= rtnetlink::packet_route::route::RouteFlags::Onlink;
+    if route.mtu != 0 {
+        message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(route.mtu)]));
     }
+    message.header.flags |= RouteFlags::from_bits_retain(route.flags) & FLAGS;
     message
 }
 
@@ -83,7 +90,8 @@ fn request(message: &RouteMessage, names: &HashMap<u32, String>) -> Option<Route
         device: String::new(),
         scope: message.header.scope.into(),
         v6: message.header.address_family == AddressFamily::Inet6,
-        onlink: message.header.flags.contains(rtnetlink::packet_route::route::RouteFlags::Onlink),
+        flags: (message.header.flags & FLAGS).bits(),
+        mtu: 0,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -94,6 +102,13 @@ fn request(message: &RouteMessage, names: &HashMap<u32, String>) -> Option<Route
             }
             RouteAttribute::Gateway(address) => route.gateway = from_attribute(address),
             RouteAttribute::PrefSource(address) => route.source = from_attribute(address),
+            RouteAttribute::Metrics(metrics) => {
+                let mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+                route.mtu = mtu.unwrap_or(0);
+            }
             _ => {}
         }
     }
