@@ -1,20 +1,23 @@
 //! The agent's parts, put together once. RPCs are thin shims over what is here.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agent_network::Network;
+use agent_resources::machine::Machine;
+use agent_resources::metrics::Metrics;
+use agent_resources::{Hierarchy, OomEvents};
 use protocols::refusal::Code;
 use slog::{Logger, info};
 use tokio::sync::OnceCell;
 
 use crate::config::Config;
-use crate::container::{Containers, OomEvents};
+use crate::container::Containers;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::launch::Launcher;
 use crate::mode::Mode;
-use crate::network::Network;
 use crate::opening::Opening;
 use crate::pid1::PowerOff;
 use crate::quarantine::Quarantine;
@@ -96,6 +99,9 @@ pub struct Agent {
     pub(crate) quarantine: Quarantine,
     pub(crate) containers: Containers,
     pub(crate) oom: OomEvents,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) machine: Machine,
+    pub(crate) metrics: Metrics,
     pub(crate) network: Option<Network>,
     pub(crate) power: Arc<dyn PowerOff>,
     pub(crate) log: Logger,
@@ -111,6 +117,7 @@ impl Agent {
         crate::launch::private_dir(&paths.state)?;
         let launcher = Launcher::new(reaper.clone(), paths.program.clone(), paths.state.join("launch"))?;
         let quarantine = Quarantine::new(&paths.quarantine)?;
+        let hierarchy = Hierarchy::detect(&paths.cgroups).map_err(std::io::Error::other)?;
         Ok(Arc::new(Self {
             config,
             paths,
@@ -121,6 +128,9 @@ impl Agent {
             quarantine,
             containers: Containers::default(),
             oom: OomEvents::default(),
+            hierarchy,
+            machine: Machine::this(),
+            metrics: Metrics::default(),
             network,
             power,
             log,
@@ -220,9 +230,5 @@ impl Agent {
         let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
         *life = next(&life).map_err(|reason| Error::refused(Code::SandboxState, reason))?;
         Ok(())
-    }
-
-    pub(crate) fn cgroup(&self, path: &str) -> PathBuf {
-        self.paths.cgroups.join(Path::new(path.trim_start_matches('/')))
     }
 }

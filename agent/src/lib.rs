@@ -12,7 +12,7 @@
 //! | [`images`], [`oci`], [`launch`] | root file systems, OCI specifications, libcontainer in a helper |
 //! | [`process`] | streams |
 //! | [`policy`], [`rpc`] | which RPCs a sealed VM answers, and the answers |
-//! | [`quarantine`], [`network`], [`guest`], [`stats`] | files, interfaces, machine, numbers |
+//! | [`quarantine`], [`resources`] | files, limits and numbers |
 //! | [`log`] | the records that may leave the guest |
 
 pub mod agent;
@@ -20,12 +20,10 @@ pub mod attested;
 pub mod config;
 pub mod container;
 pub mod error;
-pub mod guest;
 pub mod images;
 pub mod launch;
 pub mod log;
 pub mod mode;
-pub mod network;
 pub mod oci;
 pub mod opening;
 pub mod pid1;
@@ -34,7 +32,7 @@ pub mod policy;
 pub mod process;
 pub mod quarantine;
 pub mod reaper;
+pub mod resources;
 pub mod rpc;
 pub mod sandbox;
 pub mod slots;
-pub mod stats;

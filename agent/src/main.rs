@@ -6,6 +6,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use agent_network::Network;
 use anyhow::Context;
 use sealpod_agent::agent::{Agent, Parts, Paths};
 use sealpod_agent::attested::Attested;
@@ -13,12 +14,11 @@ use sealpod_agent::config::Config;
 use sealpod_agent::images::Pulled;
 use sealpod_agent::log::Feed;
 use sealpod_agent::mode::Mode;
-use sealpod_agent::network::Network;
 use sealpod_agent::opening::Opening;
 use sealpod_agent::pid1::{self, PowerOff, Switch};
 use sealpod_agent::reaper::Reaper;
 use sealpod_agent::rpc::{Peers, Service, serve};
-use sealpod_agent::{guest, launch, log};
+use sealpod_agent::{launch, log};
 use slog::{Logger, crit, info};
 
 /// Certificates for registries that the sealed specification pins none for.
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn boot(log: &Logger, feed: Feed) -> anyhow::Result<()> {
     pid1::prepare()?;
-    if guest::raise_clock().context("setting the clock")? {
+    if agent_resources::clock::raise_clock().context("setting the clock")? {
         info!(log, # "host", "the machine's clock was before this agent was built");
     }
     let command_line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use agent_network::Network;
 use anyhow::{Context, bail};
 use sealpod_agent::agent::Paths;
 use sealpod_agent::config::{Address, Config};
 use sealpod_agent::log;
 use sealpod_agent::mode::Mode;
-use sealpod_agent::network::Network;
 
 const USAGE: &str = "sealpod-agent is the first process of a sealed pod's VM. Outside a VM it is a plain Kata agent:\n\n\
     sealpod-agent --config FILE   the stock agent's TOML file, with unsealed = \"allow\" and a server_addr\n\

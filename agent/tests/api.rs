@@ -390,7 +390,7 @@ fn what_weakens_the_guest_is_refused_and_what_is_not_built_says_so() {
         assert_eq!(status(host.agent.add_swap(soon(), &wire::AddSwapRequest::new()).await), denied);
         assert_eq!(status(host.agent.set_ip_tables(soon(), &wire::SetIPTablesRequest::new()).await), denied);
         let update = host.agent.update_container(soon(), &wire::UpdateContainerRequest::new()).await;
-        assert_eq!(status(update).0, ttrpc::Code::UNIMPLEMENTED);
+        assert_eq!(status(update).0, ttrpc::Code::INVALID_ARGUMENT, "there is no such container");
         let mut write = wire::WriteStreamRequest::new();
         write.container_id = "sandbox".into();
         assert_eq!(host.agent.write_stdin(soon(), &write).await.unwrap().len, 0, "empty data closes");

@@ -141,7 +141,7 @@ impl Agent {
             Err(error) => {
                 if !matches!(error, LaunchError::Failed(_)) {
                     // A helper that ended half-way may have left a process behind that nobody knows.
-                    let _ = fs::write(self.cgroup(&cgroup(id)).join("cgroup.kill"), "1");
+                    self.kill_cgroup(&cgroup(id));
                     let _ = self.launcher.delete(id).await;
                 }
                 Err(explain(error, spec))
@@ -151,12 +151,10 @@ impl Agent {
 
     /// Watches for the end of an instance.
     fn watch(self: &Arc<Self>, instance: Arc<Instance>) {
+        self.watch_oom(&instance);
         let agent = self.clone();
         tokio::spawn(async move {
             let code = instance.init.watched.wait().await;
-            if super::oom::was_hit(&agent.cgroup(&instance.cgroup)) {
-                agent.oom.push(instance.id.clone());
-            }
             agent.containers.note(|slots| slots.exited(&instance.id, code));
             info!(agent.log, # "host", "a container has ended"; "id" => &instance.id, "code" => code);
         });

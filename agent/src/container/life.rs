@@ -59,7 +59,7 @@ impl Agent {
         // The kernel ignores a signal without handler for the first process of a namespace.
         let number = if deaf { libc::SIGKILL } else { number };
         if target == Target::Init && number == libc::SIGKILL && watched.code().is_none() {
-            self.kill_cgroup(&instance);
+            self.kill_cgroup(&instance.cgroup);
         }
         if target == Target::Init && watched.code().is_none() {
             self.containers.note(|slots| slots.signalled(id, number));
@@ -116,7 +116,7 @@ impl Agent {
         let id = &instance.id;
         let init = &instance.init.watched;
         if init.code().is_none() {
-            self.kill_cgroup(instance);
+            self.kill_cgroup(&instance.cgroup);
             let _ = self.reaper.signal(init, libc::SIGKILL);
             if tokio::time::timeout(limit, init.wait()).await.is_err() {
                 return Err(Error::Internal(format!(
@@ -144,10 +144,11 @@ impl Agent {
     /// Kills everything and ends the VM, a moment after the answer.
     pub async fn destroy(self: &Arc<Self>) -> Result<()> {
         self.end_life()?;
+        self.oom.close();
         for id in self.containers.ids() {
             match self.containers.find(&id) {
                 Ok(Container::Instance(instance)) => {
-                    self.kill_cgroup(&instance);
+                    self.kill_cgroup(&instance.cgroup);
                     let _ = self.reaper.signal(&instance.init.watched, libc::SIGKILL);
                 }
                 Ok(Container::Pause(pause)) => {
@@ -163,11 +164,6 @@ impl Agent {
             power.power_off();
         });
         Ok(())
-    }
-
-    /// All processes of a container at once, also those that the first one can't take with it.
-    fn kill_cgroup(&self, instance: &Instance) {
-        let _ = fs::write(self.cgroup(&instance.cgroup).join("cgroup.kill"), "1");
     }
 }
 

@@ -5,12 +5,10 @@ mod books;
 mod create;
 mod exec;
 mod life;
-mod oom;
 mod rights;
 
 pub use books::{Container, Containers, Instance, Pause, Stage, Target};
 pub use create::CreateRequest;
-pub use oom::OomEvents;
 pub use rights::{Rights, Signals};
 
 /// Longest id of a container or an exec, as containerd bounds it.

@@ -10,10 +10,9 @@ use sealed_spec::Logs;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
-use crate::container::{Container, CreateRequest};
+use crate::container::CreateRequest;
 use crate::error::{Error, Result};
 use crate::policy::HostSpec;
-use crate::stats;
 
 /// How long a create waits for an image if the client sets no deadline.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -52,19 +51,6 @@ pub(super) async fn remove(
     let agent = agent.clone();
     let limit = (request.timeout != 0).then(|| Duration::from_secs(request.timeout.into()));
     super::detached(async move { agent.remove(&request.container_id, limit).await }).await
-}
-
-pub(super) async fn stats(
-    agent: &Arc<Agent>,
-    _: &TtrpcContext,
-    request: wire::StatsContainerRequest,
-) -> Result<wire::StatsContainerResponse> {
-    let mut response = wire::StatsContainerResponse::new();
-    response.cgroup_stats = match agent.containers.find(&request.container_id)? {
-        Container::Instance(instance) => Some(stats::read(&agent.cgroup(&instance.cgroup))).into(),
-        Container::Pause(_) => Some(wire::CgroupStats::new()).into(),
-    };
-    Ok(response)
 }
 
 pub(super) async fn diagnostic(

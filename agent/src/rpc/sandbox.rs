@@ -31,14 +31,3 @@ pub(super) async fn destroy(
     agent.destroy().await?;
     Ok(Empty::new())
 }
-
-/// A long poll; the runtime keeps one open as long as the sandbox lives.
-pub(super) async fn oom_event(
-    agent: &Arc<Agent>,
-    _: &TtrpcContext,
-    _: wire::GetOOMEventRequest,
-) -> Result<wire::OOMEvent> {
-    let mut response = wire::OOMEvent::new();
-    response.container_id = agent.oom.next().await;
-    Ok(response)
-}
