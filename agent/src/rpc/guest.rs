@@ -26,6 +26,8 @@ pub(super) async fn details(
     let mut details = wire::AgentDetails::new();
     details.version = env!("CARGO_PKG_VERSION").to_owned();
     details.init_daemon = std::process::id() == 1;
+    details.device_handlers = agent_storage::DEVICE_HANDLERS.map(str::to_owned).to_vec();
+    details.storage_handlers = agent_storage::STORAGE_HANDLERS.map(str::to_owned).to_vec();
     details.supports_seccomp = true;
     details.extra_features = vec!["sealpod".to_owned()];
     let mut response = wire::GuestDetailsResponse::new();
