@@ -4,8 +4,8 @@
 use oci_spec::image::ImageConfiguration;
 use sealed_spec::podspec::Container;
 
-use crate::expand::expand;
 use crate::user::Identity;
+use sealed_spec::podspec::expand;
 
 /// What a CRI runtime gives a container whose image says nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -7,7 +7,6 @@
 mod capabilities;
 mod environment;
 mod error;
-mod expand;
 mod input;
 mod mounts;
 mod process;

@@ -8,9 +8,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::environment::Environment;
-use crate::expand::expand;
 use crate::user::Identity;
 use crate::{ContainerInput, OciError, capabilities, resources};
+use sealed_spec::podspec::expand;
 
 /// The kernel's default ceiling (fs.nr_open); what containers have on most nodes.
 const OPEN_FILES: u64 = 1 << 20;

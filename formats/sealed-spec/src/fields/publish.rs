@@ -41,8 +41,7 @@ impl Split {
             spec["runtimeClassName"] = class.into();
         }
         if let Some(name) = publication.config_map {
-            // Volumes are sealed, so the public pod has no others.
-            spec["volumes"] = json!([{ "name": SPEC_VOLUME, "configMap": { "name": name } }]);
+            append(spec, "volumes", json!({ "name": SPEC_VOLUME, "configMap": { "name": name } }));
         }
         for list in ["initContainers", "containers"] {
             for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -50,12 +49,20 @@ impl Split {
                     container["image"] = image.into();
                 }
                 if publication.config_map.is_some() {
-                    container["volumeMounts"] =
-                        json!([{ "name": SPEC_VOLUME, "mountPath": SPEC_MOUNT, "readOnly": true }]);
+                    let mount = json!({ "name": SPEC_VOLUME, "mountPath": SPEC_MOUNT, "readOnly": true });
+                    append(container, "volumeMounts", mount);
                 }
             }
         }
         workload
+    }
+}
+
+/// Adds to a list that has only what is granted to the host, or nothing.
+fn append(object: &mut Value, list: &str, item: Value) {
+    match object.get_mut(list).and_then(Value::as_array_mut) {
+        Some(items) => items.push(item),
+        None => object[list] = json!([item]),
     }
 }
 

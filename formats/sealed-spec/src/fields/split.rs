@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::objects::Objects;
 use super::placeholder::{Hook, PLACEHOLDER_IMAGE, placeholder_argv};
+use super::resolve::{Resolver, host_volumes};
 use super::table::{Field, TABLE, Treatment};
 use crate::document::{Workload, WorkloadKind};
 use crate::names::{dns_label, dns_subdomain};
@@ -38,7 +40,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(super) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { path: path.into(), problem: problem.into() }
     }
 }
@@ -72,6 +74,8 @@ pub(super) const DESCENTS: &[(&str, &str, bool)] = &[
     ("pod.securityContext.seccompProfile", "pod.securityContext.seccompProfile", false),
     ("pod.volumes", "pod.volumes", true),
     ("container.env", "container.env", true),
+    ("container.env.valueFrom", "container.env.valueFrom", false),
+    ("container.envFrom", "container.envFrom", true),
     ("container.resources", "container.resources", false),
     ("container.volumeMounts", "container.volumeMounts", true),
     ("container.livenessProbe", "probe", false),
@@ -93,8 +97,26 @@ pub(super) fn template_path(kind: WorkloadKind) -> &'static [&'static str] {
     }
 }
 
-/// Splits a parsed manifest. Every field is public, sealed, a placeholder, or refused by its path.
+/// What sealing is given beside the manifest.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// What references lead to.
+    pub objects: Objects,
+    /// Container and mount path (without a slash at its end) of volumes that stay the host's.
+    pub host_mounts: BTreeSet<(String, String)>,
+    /// What `automountServiceAccountToken` is where the manifest doesn't say.
+    pub service_account_token: bool,
+    /// What `enableServiceLinks` is where the manifest doesn't say.
+    pub service_links: bool,
+}
+
+/// Splits a parsed manifest that refers to nothing outside it.
 pub fn split(workload: Value) -> Result<Split, FieldError> {
+    split_with(workload, &Sources::default())
+}
+
+/// Splits a parsed manifest. Every field is public, sealed, a placeholder, or refused by its path.
+pub fn split_with(workload: Value, sources: &Sources) -> Result<Split, FieldError> {
     let mut manifest = workload;
     drop_nulls(&mut manifest);
     let object =
@@ -119,19 +141,40 @@ pub fn split(workload: Value) -> Result<Split, FieldError> {
             })?)
         }
     };
-    let seen = RefCell::default();
-    let mut public =
-        Walk { kind, container: None, hook: None, seen: &seen }.object("manifest", "", object)?;
-
-    let mut pod = &manifest;
     let mut path = String::new();
+    let mut pod = Some(&mut manifest);
     for step in template_path(kind).iter().chain(&["spec"]) {
         path = join(&path, step);
-        pod = pod
-            .get(step)
-            .ok_or_else(|| FieldError::new(path.as_str(), "missing: without it there is no pod"))?;
+        pod = pod.and_then(|object| object.get_mut(step));
     }
-    let pod: PodSpec = serde_path_to_error::deserialize(pod).map_err(|error| {
+    let pod = pod.ok_or_else(|| FieldError::new(path.as_str(), "missing: without it there is no pod"))?;
+    let object = pod.as_object_mut().ok_or_else(|| FieldError::new(path.as_str(), "a mapping is needed"))?;
+    for (field, given) in [
+        ("automountServiceAccountToken", sources.service_account_token),
+        ("enableServiceLinks", sources.service_links),
+    ] {
+        if given {
+            object.entry(field).or_insert(true.into());
+        }
+    }
+    let host_volumes = host_volumes(pod, &sources.host_mounts);
+    let seen = RefCell::default();
+    let walk =
+        Walk { kind, container: None, hook: None, shown: true, host_volumes: &host_volumes, seen: &seen };
+    let object =
+        manifest.as_object_mut().ok_or_else(|| FieldError::new(".", "a Kubernetes object is needed"))?;
+    let mut public = walk.object("manifest", "", object)?;
+
+    let mut pod = &mut manifest;
+    for step in template_path(kind).iter().chain(&["spec"]) {
+        pod = &mut pod[*step];
+    }
+    if let Some(object) = pod.as_object_mut() {
+        let namespace = namespace.as_deref();
+        let resolver = Resolver { objects: &sources.objects, namespace, host_volumes: &host_volumes };
+        resolver.pod(object, &path)?;
+    }
+    let pod: PodSpec = serde_path_to_error::deserialize(&*pod).map_err(|error| {
         let inner = error.path().to_string();
         let place = if inner == "." { path.clone() } else { join(&path, &inner) };
         FieldError::new(place, error.into_inner().to_string())
@@ -178,6 +221,9 @@ struct Walk<'a> {
     kind: WorkloadKind,
     container: Option<String>,
     hook: Option<Hook>,
+    /// Whether what needs a grant is outside too: in the current volume, mount or variable.
+    shown: bool,
+    host_volumes: &'a BTreeSet<String>,
     seen: &'a RefCell<BTreeSet<&'static str>>,
 }
 
@@ -233,6 +279,18 @@ impl Walk<'_> {
             if scope == "container" {
                 walk.container = object.get("name").and_then(Value::as_str).map(str::to_owned);
             }
+            walk.shown = match scope {
+                "container.env" => {
+                    let source = object.get("valueFrom");
+                    let has = |field| source.is_some_and(|source| source.get(field).is_some());
+                    has("fieldRef") || has("resourceFieldRef")
+                }
+                "pod.volumes" | "container.volumeMounts" => {
+                    let name = object.get("name").and_then(Value::as_str);
+                    name.is_some_and(|name| self.host_volumes.contains(name))
+                }
+                _ => true,
+            };
             let inner = walk.object(scope, &place, object)?;
             if !inner.is_empty() {
                 public.push(Value::Object(inner));
@@ -252,10 +310,11 @@ impl Walk<'_> {
         match row.treatment {
             Treatment::Public => {
                 if matches!(field, "metadata.labels" | "metadata.annotations") {
-                    check_texts(field, place, value)?;
+                    return texts(field, place, value).map(Some);
                 }
                 Ok(Some(value.clone()))
             }
+            Treatment::Granted => Ok(self.shown.then(|| value.clone())),
             Treatment::Sealed => Ok(None),
             Treatment::Placeholder => Ok(self.placeholder(field, value)),
             Treatment::Refused => Err(refusal(place, row)),
@@ -291,20 +350,21 @@ fn lookup(path: &str) -> Option<&'static Field> {
     TABLE.iter().find(|row| row.path == path)
 }
 
-/// Labels and annotations are texts by name; a few annotations have refusing rows of their own.
-fn check_texts(field: &str, place: &str, value: &Value) -> Result<(), FieldError> {
+/// Labels and annotations are texts by name; a few annotations have rows of their own.
+fn texts(field: &str, place: &str, value: &Value) -> Result<Value, FieldError> {
     let object = value.as_object().ok_or_else(|| FieldError::new(place, "a mapping is needed"))?;
+    let mut public = Map::new();
     for (key, value) in object {
-        if let Some(row) = lookup(&format!("{field}.{key}"))
-            && row.treatment == Treatment::Refused
-        {
-            return Err(refusal(&join(place, key), row));
-        }
         if !value.is_string() {
             return Err(FieldError::new(join(place, key), "text is needed; put it into quotes"));
         }
+        match lookup(&format!("{field}.{key}")) {
+            Some(row) if row.treatment == Treatment::Refused => return Err(refusal(&join(place, key), row)),
+            Some(_) => {}
+            None => drop(public.insert(key.clone(), value.clone())),
+        }
     }
-    Ok(())
+    Ok(public.into())
 }
 
 fn refusal(place: &str, row: &Field) -> FieldError {
@@ -329,8 +389,8 @@ fn finish(public: &mut Map<String, Value>, kind: WorkloadKind) {
     let Some(spec) = template.and_then(|map| map.get_mut("spec")).and_then(Value::as_object_mut) else {
         return;
     };
-    spec.insert("automountServiceAccountToken".into(), false.into());
-    spec.insert("enableServiceLinks".into(), false.into());
+    spec.entry("automountServiceAccountToken").or_insert(false.into());
+    spec.entry("enableServiceLinks").or_insert(false.into());
     for list in ["initContainers", "containers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(container) = container.as_object_mut() {
@@ -341,6 +401,6 @@ fn finish(public: &mut Map<String, Value>, kind: WorkloadKind) {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

@@ -5,7 +5,7 @@
 //! too), `probe` (all three), `hook` (both). A row covers everything below it that has no row of
 //! its own.
 
-use Treatment::{Placeholder, Public, Refused, Sealed};
+use Treatment::{Granted, Placeholder, Public, Refused, Sealed};
 
 /// How a field is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,9 @@ pub enum Treatment {
     Sealed,
     /// Only in the sealed document; a neutral value stands in its place outside.
     Placeholder,
+    /// Public where the owner grants it, because then the host fills it in. Without the grant it is sealed,
+    /// if it can be, or sealing stops.
+    Granted,
     /// Not supported: `split` names it and stops.
     Refused,
 }
@@ -27,6 +30,7 @@ impl Treatment {
             Public => "public",
             Sealed => "sealed",
             Placeholder => "placeholder",
+            Granted => "by grant",
             Refused => "refused",
         }
     }
@@ -53,7 +57,12 @@ const KUBELET: &str = "kubelet acts on it";
 const TIMING: &str = "kubelet keeps the time";
 const SERVER: &str =
     "written by the API server; seal the manifest that you apply, not what `kubectl get` prints";
-const NO_VOLUME: &str = "only emptyDir volumes are supported: the guest makes them itself";
+const NO_VOLUME: &str = "not supported: it would be the host's storage, in clear; use emptyDir, or configMap, secret, projected or downwardAPI";
+const FILES: &str =
+    "--with FILE seals its contents; with --grant-volume the host fills it, and kubelet has to know it";
+const MOUNT: &str = "kubelet fills granted volumes; the guest mounts all others itself";
+const REFERENCE: &str = "--with FILE seals the values that it leads to";
+const HOST_VALUE: &str = "the host tells the value, with --grant-downward; untrusted";
 const HOST_SECURITY: &str = "the guest's kernel doesn't have it; the VM is the boundary";
 const SHARED_NAMESPACE: &str = "a guest has no host namespace to share; leave it out";
 const NOT_YET: &str = "not supported yet; leave it out";
@@ -79,6 +88,7 @@ pub static TABLE: &[Field] = &[
         Refused,
         "the manifest is sealed already, or made for another tool; seal the original",
     ),
+    row("metadata.annotations.sealpod.dev/grants", Sealed, "read at sealing, then taken out"),
     row("metadata.generateName", Refused, "a sealed document is bound to a name; use metadata.name"),
     row("metadata.creationTimestamp", Refused, SERVER),
     row("metadata.deletionTimestamp", Refused, SERVER),
@@ -164,31 +174,32 @@ pub static TABLE: &[Field] = &[
     row("pod.runtimeClassName", Public, "leads to the Kata runtime"),
     row("pod.overhead", Public, SCHEDULER),
     row("pod.os", Public, "only linux"),
+    row("pod.shareProcessNamespace", Public, "kubelet asks for it; the guest goes by the sealed one"),
     row("pod.serviceAccountName", Public, "the API server checks it"),
     row("pod.imagePullSecrets", Public, "for the placeholder image; the guest has its own, sealed"),
     row(
         "pod.automountServiceAccountToken",
-        Placeholder,
-        "always false outside: a token mount is the host's; true is refused",
+        Granted,
+        "false unless granted: the token's files are the host's (--grant-service-account-token)",
     ),
     row(
         "pod.enableServiceLinks",
-        Placeholder,
-        "always false outside: those variables are the host's; true is refused",
+        Granted,
+        "false unless granted: those variables are the host's (--grant-service-links)",
     ),
-    row("pod.volumes.name", Sealed, "the guest makes volumes itself"),
+    row("pod.volumes.name", Granted, MOUNT),
     row("pod.volumes.emptyDir", Sealed, "the guest makes it in its own memory or encrypted scratch"),
-    row("pod.volumes.configMap", Refused, NO_VOLUME),
+    row("pod.volumes.configMap", Granted, FILES),
+    row("pod.volumes.secret", Granted, FILES),
+    row("pod.volumes.projected", Granted, FILES),
+    row("pod.volumes.downwardAPI", Granted, "only the host can fill it, with --grant-volume; untrusted"),
     row("pod.volumes.csi", Refused, NO_VOLUME),
-    row("pod.volumes.downwardAPI", Refused, NO_VOLUME),
     row("pod.volumes.ephemeral", Refused, NO_VOLUME),
     row("pod.volumes.hostPath", Refused, NO_VOLUME),
     row("pod.volumes.image", Refused, NO_VOLUME),
     row("pod.volumes.iscsi", Refused, NO_VOLUME),
     row("pod.volumes.nfs", Refused, NO_VOLUME),
     row("pod.volumes.persistentVolumeClaim", Refused, NO_VOLUME),
-    row("pod.volumes.projected", Refused, NO_VOLUME),
-    row("pod.volumes.secret", Refused, NO_VOLUME),
     row("pod.securityContext.runAsUser", Sealed, GUEST_ENFORCES),
     row("pod.securityContext.runAsGroup", Sealed, GUEST_ENFORCES),
     row("pod.securityContext.runAsNonRoot", Sealed, GUEST_ENFORCES),
@@ -212,8 +223,11 @@ pub static TABLE: &[Field] = &[
     row("pod.hostPID", Refused, SHARED_NAMESPACE),
     row("pod.hostIPC", Refused, SHARED_NAMESPACE),
     row("pod.hostUsers", Refused, NOT_YET),
-    row("pod.shareProcessNamespace", Refused, NOT_YET),
-    row("pod.ephemeralContainers", Refused, "a debug container would be the host's; grant an exec instead"),
+    row(
+        "pod.ephemeralContainers",
+        Refused,
+        "`kubectl debug` adds them to a running pod; seal with --grant-debug to allow the owner's own",
+    ),
     row("pod.resourceClaims", Refused, NOT_YET),
     row("pod.resources", Refused, "not supported yet; write resources for each container"),
     // Containers and init containers.
@@ -223,18 +237,24 @@ pub static TABLE: &[Field] = &[
     row("container.command", Sealed, "what runs is the owner's secret"),
     row("container.args", Sealed, "what runs is the owner's secret"),
     row("container.workingDir", Sealed, "what runs is the owner's secret"),
-    row("container.env.name", Sealed, "the owner's secret"),
+    row(
+        "container.env.name",
+        Granted,
+        "kubelet has to know those whose value the host tells; the owner's secret otherwise",
+    ),
     row("container.env.value", Sealed, "the owner's secret"),
     row(
-        "container.env.valueFrom",
-        Refused,
-        "what it refers to is the host's to write; put the value into the manifest: it will be sealed",
+        "container.env.valueFrom.secretKeyRef",
+        Sealed,
+        "--with FILE seals the value, or the guest fetches it: --from-broker NAME/KEY=kbs:///…",
     ),
-    row(
-        "container.envFrom",
-        Refused,
-        "what it refers to is the host's to write; put the values into env: they will be sealed",
-    ),
+    row("container.env.valueFrom.configMapKeyRef", Sealed, REFERENCE),
+    row("container.env.valueFrom.fieldRef", Granted, HOST_VALUE),
+    row("container.env.valueFrom.resourceFieldRef", Granted, HOST_VALUE),
+    row("container.env.valueFrom.fileKeyRef", Refused, "not supported yet; use secretKeyRef and --with FILE"),
+    row("container.envFrom.prefix", Sealed, REFERENCE),
+    row("container.envFrom.secretRef", Sealed, REFERENCE),
+    row("container.envFrom.configMapRef", Sealed, REFERENCE),
     row("container.ports", Public, "services and network policies use them"),
     row(
         "container.resources.limits",
@@ -247,22 +267,22 @@ pub static TABLE: &[Field] = &[
         "the scheduler and the runtime size the VM by them; the guest enforces the sealed ones",
     ),
     row("container.resources.claims", Refused, NOT_YET),
-    row("container.resizePolicy", Refused, NOT_YET),
-    row("container.volumeMounts.name", Sealed, "the guest mounts them itself"),
-    row("container.volumeMounts.mountPath", Sealed, "the guest mounts them itself"),
-    row("container.volumeMounts.subPath", Sealed, "the guest mounts them itself"),
-    row("container.volumeMounts.readOnly", Sealed, "the guest mounts them itself"),
-    row("container.volumeMounts.subPathExpr", Refused, "not supported yet; write the path out as subPath"),
+    row(
+        "container.resizePolicy",
+        Public,
+        "kubelet acts on it; the guest goes by the sealed limits and grants",
+    ),
+    row("container.volumeMounts.name", Granted, MOUNT),
+    row("container.volumeMounts.mountPath", Granted, MOUNT),
+    row("container.volumeMounts.readOnly", Granted, MOUNT),
+    row("container.volumeMounts.subPath", Sealed, "the guest mounts it itself; granted volumes have none"),
+    row("container.volumeMounts.subPathExpr", Sealed, "becomes a subPath, from sealed variables"),
     row("container.volumeMounts.mountPropagation", Refused, NOT_YET),
     row("container.volumeMounts.recursiveReadOnly", Refused, NOT_YET),
     row("container.volumeDevices", Refused, NO_VOLUME),
-    row("container.lifecycle.stopSignal", Refused, "not supported yet; the image's stop signal is used"),
+    row("container.lifecycle.stopSignal", Public, "kubelet asks for it; the guest goes by the sealed one"),
     row("container.restartPolicyRules", Refused, NOT_YET),
-    row(
-        "container.restartPolicy",
-        Refused,
-        "restartable init containers (sidecars) are not supported yet; make it a container of the pod",
-    ),
+    row("container.restartPolicy", Public, "kubelet starts sidecars again; the guest goes by the sealed one"),
     row("container.securityContext.runAsUser", Sealed, GUEST_ENFORCES),
     row("container.securityContext.runAsGroup", Sealed, GUEST_ENFORCES),
     row("container.securityContext.runAsNonRoot", Sealed, GUEST_ENFORCES),

@@ -5,6 +5,7 @@
 
 mod container;
 mod env;
+mod expand;
 mod probe;
 mod quantity;
 mod security;
@@ -21,6 +22,7 @@ pub use container::{
     TerminationMessagePolicy, VolumeMount,
 };
 pub use env::{EnvSource, EnvVar, FieldRef, ResourceFieldRef, is_downward_field};
+pub use expand::expand;
 pub use probe::{Lifecycle, LifecycleHandler, Probe};
 pub use quantity::{IntOrString, Quantity, QuantityError};
 pub use security::{
@@ -28,6 +30,7 @@ pub use security::{
     SecurityContext, SupplementalGroupsPolicy, Sysctl,
 };
 pub use validate::PodError;
+pub(crate) use validate::volumes::data_key;
 pub use volume::{
     ConfigMapVolume, DownwardApiFile, DownwardApiProjection, DownwardApiVolume, EmptyDir, EmptyDirMedium,
     KeyToPath, ObjectProjection, ProjectedSource, ProjectedVolume, SealedFile, SealedFiles, SecretVolume,

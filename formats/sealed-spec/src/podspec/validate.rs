@@ -303,6 +303,19 @@ impl Container {
                     && sub.split('/').all(|part| part != "..")
             });
             need(inside, || path("subPath"), "a relative path without '..' is needed")?;
+            let volume = pod.volumes.iter().find(|volume| volume.name == mount.name);
+            let source = volume.and_then(|volume| volume.source());
+            let host = source.is_some_and(|source| source.host_kind().is_some());
+            need(
+                !host || mount.sub_path.is_none(),
+                || path("subPath"),
+                "a volume that the host fills is mounted whole; seal its contents with --with FILE to mount a part",
+            )?;
+            need(
+                place != crate::fields::SPEC_MOUNT,
+                || path("mountPath"),
+                "the sealed document is mounted there; use another path",
+            )?;
         }
         Ok(())
     }

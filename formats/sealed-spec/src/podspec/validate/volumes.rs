@@ -25,6 +25,11 @@ impl PodSpec {
                 "a DNS label (a-z, 0-9, inner hyphens, at most 63) is needed",
             )?;
             need(names.insert(&volume.name), path, "another volume has the same name")?;
+            need(
+                volume.name != crate::fields::SPEC_VOLUME,
+                path,
+                "the volume with the sealed document has that name; use another",
+            )?;
             volume.check(&format!("volumes[{index}]"))?;
         }
         Ok(())

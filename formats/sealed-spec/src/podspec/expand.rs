@@ -2,7 +2,7 @@
 //! variables"): `$$` is a dollar sign, a name that isn't known stays as written.
 
 /// Replaces references by what `lookup` gives.
-pub(crate) fn expand<'v>(text: &str, lookup: impl Fn(&str) -> Option<&'v str>) -> String {
+pub fn expand<'v>(text: &str, lookup: impl Fn(&str) -> Option<&'v str>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
