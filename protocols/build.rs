@@ -1,9 +1,15 @@
 //! Generates messages and async ttrpc services from `proto/`, without protoc.
+//!
+//! Messages of the agent's API serialize the way policies written for the stock agent expect them: fields
+//! under their Rust names (`OCI`, `type_`), an absent message as null, an enumeration as its number, bytes
+//! as an array of numbers.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
+use protobuf::descriptor::field_descriptor_proto::Type;
+use protobuf::reflect::{FieldDescriptor, MessageDescriptor, OneofDescriptor};
+use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize, ProtobufCustomizeCallback};
 
 /// File stem, and whether it defines services.
 const FILES: [(&str, bool); 7] = [
@@ -16,6 +22,42 @@ const FILES: [(&str, bool); 7] = [
     ("types", false),
 ];
 
+/// Adds serde's attributes.
+struct Serialize;
+
+impl Serialize {
+    const DERIVE: &str = "#[derive(::serde::Serialize)]";
+
+    fn before(text: &str) -> ProtobufCustomize {
+        ProtobufCustomize::default().before(text)
+    }
+}
+
+impl ProtobufCustomizeCallback for Serialize {
+    fn message(&self, _: &MessageDescriptor) -> ProtobufCustomize {
+        Self::before(Self::DERIVE)
+    }
+
+    fn oneof(&self, _: &OneofDescriptor) -> ProtobufCustomize {
+        Self::before(Self::DERIVE)
+    }
+
+    fn field(&self, field: &FieldDescriptor) -> ProtobufCustomize {
+        if !field.is_singular() {
+            return ProtobufCustomize::default();
+        }
+        match field.proto().type_() {
+            Type::TYPE_ENUM => Self::before("#[serde(serialize_with = \"crate::generated::enumeration\")]"),
+            Type::TYPE_MESSAGE => Self::before("#[serde(serialize_with = \"crate::generated::message\")]"),
+            _ => ProtobufCustomize::default(),
+        }
+    }
+
+    fn special_field(&self, _: &MessageDescriptor, _: &str) -> ProtobufCustomize {
+        Self::before("#[serde(skip)]")
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -26,6 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include(proto)
         .rust_protobuf()
         .rust_protobuf_customize(ProtobufCustomize::default().gen_mod_rs(false))
+        .rust_protobuf_customize_callback(Serialize)
         .customize(Customize { async_all: true, ..Default::default() })
         .run()?;
 

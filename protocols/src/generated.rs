@@ -6,3 +6,19 @@
 pub use protobuf::well_known_types::empty;
 
 include!(concat!(env!("OUT_DIR"), "/generated.rs"));
+
+/// An absent message is null.
+fn message<M: serde::Serialize, S: serde::Serializer>(
+    field: &protobuf::MessageField<M>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&field.as_ref(), serializer)
+}
+
+/// Numbers, so that values which are unknown here pass too.
+fn enumeration<E: protobuf::Enum, S: serde::Serializer>(
+    field: &protobuf::EnumOrUnknown<E>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i32(field.value())
+}
