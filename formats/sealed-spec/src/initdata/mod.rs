@@ -1,16 +1,18 @@
-//! Initdata: what binds a VM to one sealed specification and one broker.
+//! Initdata: what binds a VM to one sealed specification and one broker, or to one policy.
 //!
-//! Kata's TOML (version 0.1.0). The host passes it in; HOST_DATA = SHA-256 of its bytes, so the guest
-//! trusts it as far as its own attestation report repeats that digest.
+//! Kata's TOML (version 0.1.0). The host passes it in; HOST_DATA is the digest of its bytes, so the guest
+//! trusts it as far as its own attestation report repeats that digest. A sealed pod's is SHA-256; the
+//! policy mode's may be one of the larger ones, cut to HOST_DATA's 32 bytes.
 
 pub mod annotation;
+mod coco;
 pub mod device;
 mod gzip;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
 use crate::document::{DocumentError, SealedDocument};
@@ -18,6 +20,7 @@ use crate::names::{KeyId, SpecDigest};
 use crate::spec::host_port;
 
 pub use annotation::ANNOTATION;
+pub use coco::{BrokerAccess, POLICY_ENTRY, PolicyInitdata};
 pub use gzip::MAX_INITDATA;
 
 /// Entry of `[data]` that holds the [`SealpodConfig`].
@@ -32,6 +35,74 @@ const MAX_CA: usize = 64 * 1024;
 /// SHA-256 over the document's bytes: what HOST_DATA must be.
 pub fn digest(toml_bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(toml_bytes).into()
+}
+
+/// How a document's digest became HOST_DATA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// SHA-256, the whole digest.
+    Sha256,
+    /// SHA-384, its first 32 bytes.
+    Sha384,
+    /// SHA-512, its first 32 bytes.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The algorithm by which HOST_DATA is this document's digest, if there is one. Looks at nothing in the
+    /// document: whether it says the same is for [`Bound::parse`].
+    pub fn binding(toml_bytes: &[u8], host_data: &[u8; 32]) -> Option<Self> {
+        [Self::Sha256, Self::Sha384, Self::Sha512]
+            .into_iter()
+            .find(|algorithm| algorithm.digest(toml_bytes).starts_with(host_data))
+    }
+
+    /// The name in a document.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    fn digest(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha256 => Sha256::digest(bytes).to_vec(),
+            Self::Sha384 => Sha384::digest(bytes).to_vec(),
+            Self::Sha512 => Sha512::digest(bytes).to_vec(),
+        }
+    }
+}
+
+/// What a document binds its VM to, and so which mode it asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// One sealed specification: there is a `sealpod.toml`.
+    Sealed(Initdata),
+    /// One policy: there is a `policy.rego` and no `sealpod.toml`.
+    Policy(PolicyInitdata),
+}
+
+impl Bound {
+    /// Parses a document that HOST_DATA is the digest of, by that algorithm.
+    pub fn parse(bytes: &[u8], algorithm: Algorithm) -> Result<Self, InitdataError> {
+        let Outer { version, algorithm: named, data } = Outer::parse(bytes)?;
+        if data.contains_key(CONFIG_ENTRY) || !data.contains_key(POLICY_ENTRY) {
+            return match algorithm {
+                Algorithm::Sha256 => Initdata::parse(bytes).map(Self::Sealed),
+                other => Err(InitdataError::Algorithm(other.name().to_owned())),
+            };
+        }
+        if version != VERSION {
+            return Err(InitdataError::Version(short(&version)));
+        }
+        // CoCo's writers differ in case and in the dash.
+        if named.to_ascii_lowercase().replace('-', "") != algorithm.name() {
+            return Err(InitdataError::Binding { named: short(&named), bound: algorithm.name() });
+        }
+        PolicyInitdata::parse(data).map(Self::Policy)
+    }
 }
 
 /// A whole initdata document of a sealed pod.
@@ -98,9 +169,25 @@ pub enum InitdataError {
     /// An entry that a sealed pod has no use for; ignoring it would drop somebody's intent.
     #[error("initdata: entry {0:?} is not for a sealed pod; only {CONFIG_ENTRY} and {DOCUMENT_ENTRY} are")]
     Entry(String),
-    /// No `sealpod.toml`.
+    /// Neither `sealpod.toml` nor `policy.rego`.
     #[error("initdata: no entry {CONFIG_ENTRY}: this is not a sealed pod's initdata")]
     NoConfig,
+    /// The document names another digest than HOST_DATA was made with.
+    #[error("initdata: algorithm {named:?} is not the one that HOST_DATA was made with, {bound}")]
+    Binding {
+        /// What the document says.
+        named: String,
+        /// What it is.
+        bound: &'static str,
+    },
+    /// An entry of the policy mode is malformed, or asks for what this guest doesn't do.
+    #[error("initdata: {entry}: {rule}")]
+    Coco {
+        /// Which entry.
+        entry: String,
+        /// What is wrong with it.
+        rule: String,
+    },
     /// `sealpod.toml` is malformed.
     #[error("initdata: {CONFIG_ENTRY}: {0}")]
     Config(String),
@@ -129,15 +216,20 @@ struct Outer {
     data: BTreeMap<String, String>,
 }
 
-impl Initdata {
-    /// Accepts exactly a sealed pod's initdata, at most [`MAX_INITDATA`] bytes.
-    pub fn parse(bytes: &[u8]) -> Result<Self, InitdataError> {
+impl Outer {
+    fn parse(bytes: &[u8]) -> Result<Self, InitdataError> {
         if bytes.len() > MAX_INITDATA {
             return Err(InitdataError::TooLong);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| InitdataError::Encoding)?;
-        let Outer { version, algorithm, mut data } =
-            toml::from_str(text).map_err(|error| InitdataError::Toml(toml_message(text, &error)))?;
+        toml::from_str(text).map_err(|error| InitdataError::Toml(toml_message(text, &error)))
+    }
+}
+
+impl Initdata {
+    /// Accepts exactly a sealed pod's initdata, at most [`MAX_INITDATA`] bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InitdataError> {
+        let Outer { version, algorithm, mut data } = Outer::parse(bytes)?;
         if version != VERSION {
             return Err(InitdataError::Version(short(&version)));
         }
