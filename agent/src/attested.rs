@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use agent_attest::initdata::{self, VerifiedInitdata};
-use agent_attest::rcar::{self, Transport};
+use agent_attest::rcar::{self, Session, Transport};
 use agent_attest::tee::{self, Tee};
 use async_trait::async_trait;
-use protocols::refusal::Refusal;
+use protocols::rcar::ResourceUri;
+use protocols::refusal::{Code, Refusal};
 use sealed_spec::SpecKey;
-use sealed_spec::initdata::SealpodConfig;
+use sealed_spec::initdata::{PolicyInitdata, SealpodConfig};
+use zeroize::Zeroizing;
 
 use crate::opening::KeySource;
 
@@ -21,6 +23,8 @@ pub struct Attested {
 struct Boot {
     tee: Arc<dyn Tee>,
     initdata: VerifiedInitdata,
+    /// Resources, for which the guest attests once.
+    session: Option<Session>,
 }
 
 impl Attested {
@@ -28,7 +32,8 @@ impl Attested {
     pub fn boot() -> Self {
         let boot = tee::detect().and_then(|tee| {
             let initdata = initdata::load(tee.as_ref())?;
-            Ok(Boot { tee, initdata })
+            let session = Session::new(&initdata, tee.clone())?;
+            Ok(Boot { tee, initdata, session })
         });
         Self { boot }
     }
@@ -36,6 +41,24 @@ impl Attested {
     /// Why this VM opens nothing, if so.
     pub fn failure(&self) -> Option<&Refusal> {
         self.boot.as_ref().err()
+    }
+
+    /// The policy that the launch bound this VM to, if it is one.
+    pub fn policy(&self) -> Option<&PolicyInitdata> {
+        self.boot.as_ref().ok().and_then(|boot| boot.initdata.policy())
+    }
+
+    /// Asks the broker for a resource.
+    pub async fn fetch(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        match &self.ready()?.session {
+            Some(session) => session.resource(uri).await,
+            None => Err(Refusal::new(
+                Code::Resource,
+                format!(
+                    "{uri} can't be asked for: the guest's initdata names no broker (aa.toml or cdh.toml)"
+                ),
+            )),
+        }
     }
 
     fn ready(&self) -> Result<&Boot, Refusal> {
@@ -46,7 +69,7 @@ impl Attested {
 #[async_trait]
 impl KeySource for Attested {
     fn config(&self) -> Result<&SealpodConfig, Refusal> {
-        self.ready().map(|boot| boot.initdata.config())
+        self.ready()?.initdata.config()
     }
 
     fn document(&self) -> Option<&str> {
@@ -55,7 +78,11 @@ impl KeySource for Attested {
 
     async fn release_key(&self) -> Result<SpecKey, Refusal> {
         let boot = self.ready()?;
-        let transport = Transport::of(boot.initdata.config())?;
+        let transport = Transport::of(boot.initdata.config()?)?;
         rcar::release_key(&boot.initdata, &boot.tee, transport).await
+    }
+
+    async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        self.fetch(uri).await
     }
 }

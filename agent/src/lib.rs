@@ -6,6 +6,7 @@
 //! | [`reaper`] | every child's end, once |
 //! | [`config`], [`mode`] | what the runtime configured, and what this VM is |
 //! | [`attested`], [`opening`] | TEE, initdata, key, the sealed specification |
+//! | [`guarded`], [`secrets`] | the policy mode, and what containers get from the broker |
 //! | [`agent`] | the parts, put together |
 //! | [`plain`] | the host's specifications, where no sealed one decides |
 //! | [`sandbox`], [`container`], [`slots`] | what runs, and how often |
@@ -20,6 +21,7 @@ pub mod attested;
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod guarded;
 pub mod images;
 pub mod launch;
 pub mod log;
@@ -35,4 +37,5 @@ pub mod reaper;
 pub mod resources;
 pub mod rpc;
 pub mod sandbox;
+pub mod secrets;
 pub mod slots;

@@ -11,9 +11,10 @@ use anyhow::Context;
 use sealpod_agent::agent::{Agent, Parts, Paths};
 use sealpod_agent::attested::Attested;
 use sealpod_agent::config::Config;
+use sealpod_agent::guarded::Guarded;
 use sealpod_agent::images::Pulled;
 use sealpod_agent::log::Feed;
-use sealpod_agent::mode::Mode;
+use sealpod_agent::mode::{Gatekeeper, Mode};
 use sealpod_agent::opening::Opening;
 use sealpod_agent::pid1::{self, PowerOff, Switch};
 use sealpod_agent::reaper::Reaper;
@@ -100,6 +101,15 @@ async fn choose(config: Config, log: &Logger) -> anyhow::Result<(Mode, Config)> 
         }
         None => info!(log, # "host", "initdata matches the launch"),
     }
+    let attested = match Guarded::by(attested, log.clone()) {
+        Ok(guarded) => {
+            if let Some(refusal) = guarded.failure() {
+                info!(log, # "host", "this VM will make no sandbox"; "reason" => refusal.to_string());
+            }
+            return Ok((Mode::Policy(Box::new(guarded)), config));
+        }
+        Err(attested) => attested,
+    };
     Ok((Mode::Sealed(Opening::new(Box::new(attested))), config.sealed()))
 }
 

@@ -10,7 +10,9 @@
 //! way leads to a mode that allows more.
 
 use async_trait::async_trait;
+use protocols::rcar::ResourceUri;
 use protocols::refusal::Refusal;
+use zeroize::Zeroizing;
 
 use crate::opening::Opening;
 
@@ -24,15 +26,20 @@ pub enum Mode {
     Unsealed,
 }
 
-/// Decides about requests by a policy.
+/// Decides about requests by a policy, and has the way to the broker of that mode. Production:
+/// [`crate::guarded::Guarded`].
 #[async_trait]
 pub trait Gatekeeper: Send + Sync {
     /// Why no sandbox can be made at all, as an invalid policy.
     fn failure(&self) -> Option<Refusal>;
-    /// Decides about one request; `request` is its JSON as policies see it.
-    async fn admit(&self, rpc: &'static str, request: serde_json::Value) -> Result<(), Refusal>;
-    /// Puts another policy in force. The current one has allowed that; an invalid one changes nothing.
+    /// Decides about one request, by its message's name; `request` is its JSON as policies see it.
+    async fn admit(&self, message: &'static str, request: String) -> Result<(), Refusal>;
+    /// Puts another policy in force, if the current one allows it; an invalid one changes nothing.
     async fn replace(&self, policy: &str) -> Result<(), Refusal>;
+    /// Asks the broker for a resource.
+    async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal>;
+    /// The resource of a credential that initdata names.
+    fn named_key(&self, name: &str) -> Option<ResourceUri>;
 }
 
 impl Mode {

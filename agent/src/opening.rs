@@ -3,10 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use protocols::rcar::ResourceUri;
 use protocols::refusal::{Code, Refusal};
 use sealed_spec::initdata::SealpodConfig;
 use sealed_spec::{SealedDocument, SealedSpec, SpecDigest, SpecKey};
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 use crate::policy::Phase;
 use crate::quarantine::Quarantine;
@@ -23,6 +25,10 @@ pub trait KeySource: Send + Sync {
     fn document(&self) -> Option<&str>;
     /// Attests and asks for the key.
     async fn release_key(&self) -> Result<SpecKey, Refusal>;
+    /// Asks the broker for a resource that the sealed specification lists.
+    async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        Err(Refusal::new(Code::Resource, format!("{uri} can't be asked for: this guest has no broker")))
+    }
 }
 
 /// The way from boot to an open specification.
@@ -53,6 +59,11 @@ impl Opening {
         self.spec().ok_or_else(|| {
             Refusal::new(Code::SpecNotOpen, "the sealed spec is not open; create the sandbox first")
         })
+    }
+
+    /// Asks the broker for a resource; what may be asked for is checked before.
+    pub async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        self.source.resource(uri).await
     }
 
     /// Gets the key, and opens the document if it came with the initdata.

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use protocols::refusal::{Code, Refusal};
-use sealed_spec::initdata::{self, Initdata, SealpodConfig, device};
+use sealed_spec::initdata::{Algorithm, Bound, Initdata, PolicyInitdata, SealpodConfig, device};
 
 use crate::tee::{Tee, chain};
 
@@ -17,18 +17,38 @@ const MAX_DEVICES: usize = 64;
 #[derive(Debug)]
 pub struct VerifiedInitdata {
     body: String,
-    initdata: Initdata,
+    bound: Bound,
 }
 
 impl VerifiedInitdata {
-    /// What the VM is for, and whom it asks for the key.
-    pub fn config(&self) -> &SealpodConfig {
-        &self.initdata.config
+    /// What a sealed VM is for, and whom it asks for the key.
+    pub fn config(&self) -> Result<&SealpodConfig, Refusal> {
+        self.sealed().map(|sealed| &sealed.config).ok_or_else(|| {
+            Refusal::new(
+                Code::Mode,
+                "the guest's initdata names a policy, not a sealed spec; it has no spec key",
+            )
+        })
     }
 
     /// The sealed document, when initdata carries it.
     pub fn document(&self) -> Option<&str> {
-        self.initdata.document.as_ref().map(|document| document.as_str())
+        self.sealed().and_then(|sealed| sealed.document.as_ref()).map(|document| document.as_str())
+    }
+
+    /// The policy and its surroundings, where the VM is in the policy mode.
+    pub fn policy(&self) -> Option<&PolicyInitdata> {
+        match &self.bound {
+            Bound::Policy(policy) => Some(policy),
+            Bound::Sealed(_) => None,
+        }
+    }
+
+    fn sealed(&self) -> Option<&Initdata> {
+        match &self.bound {
+            Bound::Sealed(sealed) => Some(sealed),
+            Bound::Policy(_) => None,
+        }
     }
 
     /// The whole document, byte for byte as measured.
@@ -50,17 +70,17 @@ fn load_from(sys_block: &Path, dev: &Path, tee: &dyn Tee) -> Result<VerifiedInit
 
 fn verify(bytes: Vec<u8>, host_data: &[u8; 32]) -> Result<VerifiedInitdata, Refusal> {
     // Before anything in it is looked at.
-    if initdata::digest(&bytes) != *host_data {
+    let Some(algorithm) = Algorithm::binding(&bytes, host_data) else {
         let detail = if *host_data == [0; 32] {
             "the guest was launched without HOST_DATA, but has initdata"
         } else {
-            "the SHA-256 of the initdata document differs from HOST_DATA of the launch"
+            "the digest of the initdata document differs from HOST_DATA of the launch"
         };
         return Err(Refusal::new(Code::HostDataMismatch, detail));
-    }
-    let initdata = Initdata::parse(&bytes).map_err(|error| invalid(chain(&error)))?;
+    };
+    let bound = Bound::parse(&bytes, algorithm).map_err(|error| invalid(chain(&error)))?;
     let body = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
-    Ok(VerifiedInitdata { body, initdata })
+    Ok(VerifiedInitdata { body, bound })
 }
 
 /// The decompressed document of the only device with the magic.

@@ -1,7 +1,8 @@
-//! Key release: RCAR (version 0.4.0) with the broker that initdata pins, over TLS that ends there. The
-//! relay in between, if any, moves bytes.
+//! Key release and resources: RCAR (version 0.4.0) with the broker that initdata pins, over TLS that ends
+//! there. The relay in between, if any, moves bytes.
 
 mod http;
+mod session;
 mod transport;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use sealed_spec::SpecKey;
 
 use crate::initdata::VerifiedInitdata;
 use crate::tee::{Tee, chain};
+pub use session::Session;
 pub use transport::Transport;
 
 /// Answers besides the token are a few hundred bytes.
@@ -65,7 +67,7 @@ pub async fn release_key_with(
     transport: Transport,
     patience: &Patience,
 ) -> Result<SpecKey, Refusal> {
-    let target = transport::Target::new(initdata.config(), transport)?;
+    let target = transport::Target::new(initdata.config()?, transport)?;
     match handshake(initdata, tee, &target, patience).await {
         // A session can die between two requests (a broker restarted, a clock jumped). Once.
         Err(Refusal { code: Code::Nonce | Code::Session, .. }) => {
@@ -82,6 +84,26 @@ async fn handshake(
     patience: &Patience,
 ) -> Result<SpecKey, Refusal> {
     let mut client = http::Client::new(target, patience);
+    // The token is for third parties; the session's cookie is what the broker goes by.
+    let (key, _) = attest(&mut client, initdata.body(), tee).await?;
+    let key_id: ResourceUri = initdata
+        .config()?
+        .key_id
+        .as_str()
+        .parse()
+        .map_err(|error| Refusal::new(Code::InitdataInvalid, chain(&error)))?;
+    let answer: JweFlattened = client.get(&key_id.http_path(), MAX_ANSWER).await?;
+    let opened = key.open(&answer).map_err(|error| protocol(chain(&error)))?;
+    SpecKey::from_bytes(&opened)
+        .map_err(|_| protocol(format!("the key has {} bytes instead of 32", opened.len())))
+}
+
+/// Authentication and attestation. The key is what the broker wraps to from now on.
+async fn attest(
+    client: &mut http::Client<'_>,
+    initdata: &str,
+    tee: &Arc<dyn Tee>,
+) -> Result<(EphemeralKey, String), Refusal> {
     let challenge: Challenge = client.post(AUTH_PATH, &AuthRequest::new(tee.kind()), MAX_ANSWER).await?;
     if STANDARD.decode(&challenge.nonce).map(|nonce| nonce.len()) != Ok(NONCE_LENGTH) {
         return Err(protocol("the nonce is not 32 bytes in base64"));
@@ -91,26 +113,15 @@ async fn handshake(
     let public = key.public_jwk();
     let bound = report_data(&binding(&challenge.nonce, &public, ""));
     let request = AttestRequest {
-        init_data: Some(InitData { format: "toml".to_owned(), body: initdata.body().to_owned() }),
+        init_data: Some(InitData { format: "toml".to_owned(), body: initdata.to_owned() }),
         runtime_data: RuntimeData { nonce: challenge.nonce, tee_pubkey: public },
         tee_evidence: TeeEvidence {
             primary_evidence: evidence(tee, bound).await?,
             additional_evidence: String::new(),
         },
     };
-    // The token is for third parties; the session's cookie is what the broker goes by.
-    let _: AttestResponse = client.post(ATTEST_PATH, &request, MAX_TOKEN).await?;
-
-    let key_id: ResourceUri = initdata
-        .config()
-        .key_id
-        .as_str()
-        .parse()
-        .map_err(|error| Refusal::new(Code::InitdataInvalid, chain(&error)))?;
-    let answer: JweFlattened = client.get(&key_id.http_path(), MAX_ANSWER).await?;
-    let opened = key.open(&answer).map_err(|error| protocol(chain(&error)))?;
-    SpecKey::from_bytes(&opened)
-        .map_err(|_| protocol(format!("the key has {} bytes instead of 32", opened.len())))
+    let AttestResponse { token } = client.post(ATTEST_PATH, &request, MAX_TOKEN).await?;
+    Ok((key, token))
 }
 
 async fn evidence(tee: &Arc<dyn Tee>, bound: [u8; 64]) -> Result<serde_json::Value, Refusal> {

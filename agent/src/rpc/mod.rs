@@ -30,6 +30,7 @@ use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
 use crate::error::{Error, Result};
+use crate::guarded;
 use crate::mode::Mode;
 use crate::policy;
 
@@ -57,10 +58,17 @@ impl Service {
     }
 
     /// Every call begins here.
-    async fn enter<R>(&self, rpc: &'static str, _request: &R) -> Result<OwnedSemaphorePermit> {
+    async fn enter<R>(&self, rpc: &'static str, request: &R) -> Result<OwnedSemaphorePermit>
+    where
+        R: protobuf::Message + serde::Serialize,
+    {
         let admitted = match &self.agent.mode {
             Mode::Sealed(opening) => policy::check(rpc, opening.phase()),
-            Mode::Policy(gatekeeper) => gatekeeper.admit(rpc, serde_json::Value::Null).await,
+            // Policies know requests by their message's name.
+            Mode::Policy(gatekeeper) => match guarded::as_seen(request) {
+                Ok(seen) => gatekeeper.admit(R::NAME, seen).await,
+                Err(refusal) => Err(refusal),
+            },
             Mode::Unsealed => Ok(()),
         };
         if let Err(refusal) = admitted {
@@ -138,5 +146,5 @@ calls! {
     add_swap_path("AddSwapPath", wire::AddSwapPathRequest) -> Empty = guest::add_swap_path;
     get_volume_stats("GetVolumeStats", wire::VolumeStatsRequest) -> protocols::csi::VolumeStatsResponse = guest::volume_stats;
     resize_volume("ResizeVolume", wire::ResizeVolumeRequest) -> Empty = guest::resize_volume;
-    set_policy("SetPolicy", wire::SetPolicyRequest) -> Empty = status::unbuilt;
+    set_policy("SetPolicy", wire::SetPolicyRequest) -> Empty = sandbox::set_policy;
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use protocols::agent as wire;
 use protocols::empty::Empty;
+use protocols::refusal::Code;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::mode::Mode;
 use crate::sandbox;
 
 pub(super) async fn create(
@@ -30,4 +32,23 @@ pub(super) async fn destroy(
 ) -> Result<Empty> {
     agent.destroy().await?;
     Ok(Empty::new())
+}
+
+/// Another policy, if the one in force allows it.
+pub(super) async fn set_policy(
+    agent: &Arc<Agent>,
+    _: &TtrpcContext,
+    request: wire::SetPolicyRequest,
+) -> Result<Empty> {
+    match &agent.mode {
+        Mode::Policy(gatekeeper) => match gatekeeper.replace(&request.policy).await {
+            Ok(()) => Ok(Empty::new()),
+            Err(refusal) if refusal.code == Code::PolicyInvalid => {
+                Err(Error::InvalidArgument(refusal.to_string()))
+            }
+            Err(refusal) => Err(refusal.into()),
+        },
+        // A runtime sends its policy to whatever agent it finds; nothing here would look at it.
+        Mode::Sealed(_) | Mode::Unsealed => Err(Error::Unimplemented),
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use sealed_spec::initdata::Via;
+use sealed_spec::initdata::{self, Via};
 
 use super::*;
 use crate::testing::{FakeTee, document};
@@ -54,7 +54,7 @@ fn the_one_device_that_the_launch_bound() {
     let disks = Disks::new(&[("vda", b"short"), ("vdb", &device), ("vdc", &[0; 4096]), ("loop0", &device)]);
     let loaded = disks.load(digest).unwrap();
     assert_eq!(loaded.body(), text());
-    assert_eq!(loaded.config().broker.url, "https://broker.example");
+    assert_eq!(loaded.config().unwrap().broker.url, "https://broker.example");
     assert!(loaded.document().is_none());
 }
 
@@ -147,4 +147,23 @@ fn a_bomb_stays_bounded() {
     device.extend(packed);
     device.resize(device.len().next_multiple_of(512), 0);
     assert_eq!(code(Disks::new(&[("vda", &device)]).load([1; 32])).0, Code::InitdataInvalid);
+}
+
+#[test]
+fn a_policy_is_bound_as_a_sealed_spec_is() {
+    let document = |algorithm: &str| {
+        format!(
+            "version = '0.1.0'\nalgorithm = '{algorithm}'\n[data]\n'policy.rego' = 'package agent_policy'\n"
+        )
+    };
+    let (device, digest) = framed(&document("sha256"));
+    let loaded = Disks::new(&[("vda", &device)]).load(digest).unwrap();
+    assert_eq!(loaded.policy().unwrap().policy, "package agent_policy");
+    assert_eq!(loaded.config().unwrap_err().code, Code::Mode);
+    // Another digest than the document names is not the launch's.
+    let (device, digest) = framed(&document("sha384"));
+    assert_eq!(code(Disks::new(&[("vda", &device)]).load(digest)).0, Code::InitdataInvalid);
+    let (device, mut digest) = framed(&document("sha256"));
+    digest[0] ^= 1;
+    assert_eq!(code(Disks::new(&[("vda", &device)]).load(digest)).0, Code::HostDataMismatch);
 }

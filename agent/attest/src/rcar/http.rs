@@ -4,7 +4,7 @@
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, HeaderMap, SET_COOKIE};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, SET_COOKIE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use protocols::rcar::{KbsError, SESSION_COOKIE};
@@ -25,11 +25,48 @@ pub(super) struct Client<'a> {
     patience: &'a Patience,
     sender: Option<SendRequest<Full<Bytes>>>,
     session: Option<String>,
+    token: Option<&'a str>,
+}
+
+/// A request that gave nothing.
+pub(super) struct Failure {
+    pub(super) refusal: Refusal,
+    /// The broker may answer after another handshake: it said so, or 401 without a refusal of ours, which
+    /// with the stock broker can be anything.
+    pub(super) attest_again: bool,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let attest_again = matches!(refusal.code, Code::Nonce | Code::Session);
+        Self { refusal, attest_again }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        failure.refusal
+    }
 }
 
 impl<'a> Client<'a> {
     pub(super) fn new(target: &'a Target, patience: &'a Patience) -> Self {
-        Self { target, patience, sender: None, session: None }
+        Self { target, patience, sender: None, session: None, token: None }
+    }
+
+    /// For requests after the handshake.
+    pub(super) fn attested(
+        target: &'a Target,
+        patience: &'a Patience,
+        session: Option<String>,
+        token: Option<&'a str>,
+    ) -> Self {
+        Self { target, patience, sender: None, session, token }
+    }
+
+    /// The session's cookie, once the broker has set it.
+    pub(super) fn into_session(self) -> Option<String> {
+        self.session
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -37,13 +74,13 @@ impl<'a> Client<'a> {
         path: &str,
         body: &impl Serialize,
         limit: usize,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body)
             .map_err(|error| Refusal::new(Code::Internal, format!("request for {path}: {error}")))?;
         self.request(Method::POST, path, body.into(), limit).await
     }
 
-    pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str, limit: usize) -> Result<T, Refusal> {
+    pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str, limit: usize) -> Result<T, Failure> {
         self.request(Method::GET, path, Bytes::new(), limit).await
     }
 
@@ -53,7 +90,7 @@ impl<'a> Client<'a> {
         path: &str,
         body: Bytes,
         limit: usize,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -62,6 +99,9 @@ impl<'a> Client<'a> {
             .header(CONTENT_TYPE, "application/json");
         if let Some(session) = &self.session {
             request = request.header(COOKIE, format!("{SESSION_COOKIE}={session}"));
+        }
+        if let Some(token) = self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request
             .body(Full::new(body))
@@ -82,8 +122,9 @@ impl<'a> Client<'a> {
         if let Some(session) = session(&headers)? {
             self.session = Some(session);
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| protocol(format!("the body for {path} is not the expected JSON: {error}")))
+        serde_json::from_slice(&body).map_err(|error| {
+            protocol(format!("the body for {path} is not the expected JSON: {error}")).into()
+        })
     }
 
     /// The open connection, or a new one if the broker closed it between two requests.
@@ -118,12 +159,18 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<(StatusCode,
 }
 
 /// The broker's own refusal line where there is one.
-fn refused(path: &str, status: StatusCode, body: &[u8]) -> Refusal {
+fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
+    let attest_again = status == StatusCode::UNAUTHORIZED;
     let Ok(error) = serde_json::from_slice::<KbsError>(body) else {
-        return protocol(format!("status {} for {path}", status.as_u16()));
+        return Failure { refusal: protocol(format!("status {} for {path}", status.as_u16())), attest_again };
     };
-    Refusal::parse(&error.detail)
-        .unwrap_or_else(|| protocol(format!("status {} for {path}: {}", status.as_u16(), error.detail)))
+    match Refusal::parse(&error.detail) {
+        Some(refusal) => refusal.into(),
+        None => {
+            let refusal = protocol(format!("status {} for {path}: {}", status.as_u16(), error.detail));
+            Failure { refusal, attest_again }
+        }
+    }
 }
 
 fn session(headers: &HeaderMap) -> Result<Option<String>, Refusal> {

@@ -248,7 +248,7 @@ fn the_way_that_initdata_asks_for() {
     let transport = |url: &str, via| {
         let text = document(url, via, &ca);
         let digest = sealed_spec::initdata::digest(text.as_bytes());
-        Transport::of(verified_for_tests(text.as_bytes(), &digest).config()).unwrap()
+        Transport::of(verified_for_tests(text.as_bytes(), &digest).config().unwrap()).unwrap()
     };
     assert_eq!(transport(URL, Via::Relay), Transport::Vsock { cid: 2, port: 4050 });
     let tcp = |host: &str, port| Transport::Tcp { host: host.to_owned(), port };

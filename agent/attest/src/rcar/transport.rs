@@ -1,5 +1,6 @@
 //! The way to the broker: vsock to the host's relay or TCP, then TLS with the certificate that initdata
 //! pins and for the name in its URL. Nobody else's certificate counts, no store of public CAs exists.
+//! Without TLS only where the policy mode's initdata says `http`.
 
 use std::io;
 use std::sync::Arc;
@@ -10,18 +11,18 @@ use protocols::refusal::{Code, Refusal};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use sealed_spec::initdata::{SealpodConfig, Via};
+use sealed_spec::initdata::{BrokerAccess, SealpodConfig, Via};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_vsock::{VMADDR_CID_HOST, VsockAddr, VsockStream};
 
 use super::Patience;
 use crate::tee::chain;
 
 const HTTPS_PORT: u16 = 443;
+const HTTP_PORT: u16 = 80;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How bytes get to the broker.
@@ -48,11 +49,14 @@ impl Transport {
     pub fn of(config: &SealpodConfig) -> Result<Self, Refusal> {
         match config.broker.via {
             Via::Relay => Ok(Self::Vsock { cid: VMADDR_CID_HOST, port: ports::BROKER }),
-            Via::Direct => {
-                let (host, port) = authority(config)?;
-                Ok(Self::Tcp { host: host.to_owned(), port })
-            }
+            Via::Direct => Self::direct(&config.broker.url),
         }
+    }
+
+    /// Over the pod's network, to where a URL says.
+    pub fn direct(url: &str) -> Result<Self, Refusal> {
+        let (host, port) = authority(url)?;
+        Ok(Self::Tcp { host: host.to_owned(), port })
     }
 
     async fn open(&self) -> io::Result<Box<dyn Stream>> {
@@ -82,28 +86,46 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// Where to connect and whom to believe.
 pub(super) struct Target {
     transport: Transport,
-    name: ServerName<'static>,
     /// The URL's authority, for the Host header.
     pub(super) authority: String,
-    tls: TlsConnector,
+    /// None where initdata says `http`.
+    tls: Option<(ServerName<'static>, TlsConnector)>,
 }
 
 impl Target {
+    /// The broker of a sealed VM.
     pub(super) fn new(config: &SealpodConfig, transport: Transport) -> Result<Self, Refusal> {
-        let (host, _) = authority(config)?;
-        let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned())
-            .map_err(|_| initdata(format!("broker.url: '{host}' is no host name or address")))?;
-        Ok(Self {
-            transport,
-            name,
-            authority: config.broker.url.trim_start_matches("https://").to_owned(),
-            tls: TlsConnector::from(Arc::new(tls(&config.broker.ca)?)),
-        })
+        Self::at(&config.broker.url, Some(&config.broker.ca), transport)
+    }
+
+    /// The broker of a guest in the policy mode, over the pod's network.
+    pub(super) fn open(broker: &BrokerAccess) -> Result<Self, Refusal> {
+        Self::at(&broker.url, broker.ca.as_deref(), Transport::direct(&broker.url)?)
+    }
+
+    pub(super) fn at(url: &str, ca: Option<&str>, transport: Transport) -> Result<Self, Refusal> {
+        let (host, _) = authority(url)?;
+        let tls = match (url.starts_with("http://"), ca) {
+            (true, None) => None,
+            (false, Some(ca)) => {
+                let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                let name = ServerName::try_from(name)
+                    .map_err(|_| initdata(format!("broker.url: '{host}' is no host name or address")))?;
+                Some((name, TlsConnector::from(Arc::new(tls(ca)?))))
+            }
+            _ => {
+                return Err(initdata(format!(
+                    "broker.url '{url}' and its certificate contradict each other"
+                )));
+            }
+        };
+        let authority = url.split_once("://").map_or("", |(_, authority)| authority).to_owned();
+        Ok(Self { transport, authority, tls })
     }
 
     /// A connection whose other end proved to be the broker. Tries again while nobody answers; not when
     /// the wrong one does.
-    pub(super) async fn connect(&self, patience: &Patience) -> Result<TlsStream<Box<dyn Stream>>, Refusal> {
+    pub(super) async fn connect(&self, patience: &Patience) -> Result<Box<dyn Stream>, Refusal> {
         let mut pause = patience.pause;
         let mut attempt = 1;
         loop {
@@ -128,9 +150,13 @@ impl Target {
         }
     }
 
-    async fn connect_once(&self) -> Result<TlsStream<Box<dyn Stream>>, Attempt> {
+    async fn connect_once(&self) -> Result<Box<dyn Stream>, Attempt> {
         let stream = self.transport.open().await.map_err(Attempt::Failed)?;
-        self.tls.connect(self.name.clone(), stream).await.map_err(|error| self.classify(error))
+        let Some((name, tls)) = &self.tls else { return Ok(stream) };
+        match tls.connect(name.clone(), stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(self.classify(error)),
+        }
     }
 
     fn classify(&self, error: io::Error) -> Attempt {
@@ -176,15 +202,17 @@ fn tls(pem: &str) -> Result<ClientConfig, Refusal> {
     Ok(config)
 }
 
-/// Host and port of `https://host[:port]`.
-fn authority(config: &SealpodConfig) -> Result<(&str, u16), Refusal> {
-    let url = &config.broker.url;
+/// Host and port of `https://host[:port]`, or of the same with `http`.
+fn authority(url: &str) -> Result<(&str, u16), Refusal> {
     let wrong = || initdata(format!("broker.url '{url}' is not https://host[:port]"));
-    let authority = url.strip_prefix("https://").ok_or_else(wrong)?;
+    let (authority, default) = match url.strip_prefix("https://") {
+        Some(authority) => (authority, HTTPS_PORT),
+        None => (url.strip_prefix("http://").ok_or_else(wrong)?, HTTP_PORT),
+    };
     match authority.rsplit_once(':') {
         // The last colon of a bare IPv6 address is inside its brackets.
         Some((host, port)) if !port.ends_with(']') => Ok((host, port.parse().map_err(|_| wrong())?)),
-        _ => Ok((authority, HTTPS_PORT)),
+        _ => Ok((authority, default)),
     }
 }
 
