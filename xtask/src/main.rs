@@ -1,6 +1,8 @@
-//! Build tasks: `kernel` builds (or finds) the guest kernel, `guest` assembles what a guest boots from.
+//! Build tasks: `kernel` builds (or finds) the guest kernel, `guest` assembles what a guest boots from, `fuzz` runs a
+//! fuzz target.
 
 mod fragment;
+mod fuzz;
 mod guest;
 mod kernel;
 mod run;
@@ -33,6 +35,14 @@ enum Task {
     },
     /// Assemble kernel, initrds and the emulated firmware under target/guest
     Guest,
+    /// Run a fuzz target for a while; fuzz/README.md lists them
+    Fuzz {
+        /// The target
+        target: String,
+        /// For how long
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
 }
 
 fn main() -> Result<()> {
@@ -46,6 +56,7 @@ fn main() -> Result<()> {
             let image = kernel::build(&root, source.as_deref(), flavour)?;
             println!("{}", image.display());
         }
+        Task::Fuzz { target, seconds } => fuzz::run(&root, &target, seconds)?,
         Task::Guest => {
             let bundle = guest::assemble(&root)?;
             println!("{}", bundle.display());

@@ -62,6 +62,7 @@ fn run_all(bytes: &[u8]) {
     bodies::initdata_toml(bytes);
     bodies::initdata_device(bytes);
     bodies::manifest_split(bytes);
+    bodies::sealed_log(bytes);
 }
 
 proptest! {
