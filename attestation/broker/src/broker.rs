@@ -20,8 +20,8 @@ use crate::appraise::Attested;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
-use crate::denials::Denials;
 use crate::log::Throttle;
+use crate::release::Queue;
 use crate::secrets::{MasterKey, SecretError};
 use crate::sessions::Sessions;
 use crate::state_dir::{Staging, StateDir, StateError, StateLock, file};
@@ -121,7 +121,7 @@ pub struct Broker {
     log: slog::Logger,
     throttle: Throttle,
     counters: Counters,
-    denials: Denials,
+    releases: Queue,
     deliveries: mpsc::Sender<Release>,
     _lock: StateLock,
 }
@@ -134,8 +134,8 @@ pub struct Started {
     pub tls: Arc<ServerConfig>,
     /// The audit log as it was found, verified.
     pub audit: Summary,
-    /// Ends when the broker is gone and every delivery is marked.
-    pub deliveries: JoinHandle<()>,
+    /// Ends when the broker is gone, every release is decided and every delivery marked.
+    pub work: JoinHandle<()>,
 }
 
 impl Broker {
@@ -162,7 +162,8 @@ impl Broker {
         let store = Arc::new(store);
         let limits = config.limits.clone();
         let sessions = Sessions::new(limits.sessions, limits.sessions_per_address, limits.session_lifetime());
-        let (deliveries, queue) = mpsc::channel(DELIVERIES);
+        let (deliveries, delivered) = mpsc::channel(DELIVERIES);
+        let (releases, writer) = Queue::new(store.clone(), clock.clone());
         let broker = Arc::new(Self {
             store: store.clone(),
             sessions,
@@ -174,12 +175,16 @@ impl Broker {
             log: log.clone(),
             throttle: Throttle::default(),
             counters: Counters::default(),
-            denials: Denials::default(),
+            releases,
             deliveries,
             _lock: lock,
         });
-        let deliveries = tokio::spawn(mark_deliveries(store, queue, log));
-        Ok(Started { broker, tls, audit, deliveries })
+        let writer = tokio::spawn(writer.run());
+        let work = tokio::spawn(async move {
+            mark_deliveries(store, delivered, log).await;
+            let _ = writer.await;
+        });
+        Ok(Started { broker, tls, audit, work })
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -206,8 +211,8 @@ impl Broker {
         &self.throttle
     }
 
-    pub(crate) fn denials(&self) -> &Denials {
-        &self.denials
+    pub(crate) fn releases(&self) -> &Queue {
+        &self.releases
     }
 
     pub(crate) fn deliveries(&self) -> mpsc::Sender<Release> {

@@ -150,7 +150,7 @@ async fn serve(config: &Path) -> Result<()> {
     // The last reference: the queue of deliveries ends with it.
     drop(started.broker);
     // A connection that outlived the drain may still hold one: what it delivers stays reserved.
-    let _ = tokio::time::timeout(Duration::from_secs(5), started.deliveries).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), started.work).await;
     Ok(())
 }
 

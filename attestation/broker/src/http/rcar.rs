@@ -112,7 +112,7 @@ async fn release_resource(broker: &Broker, request: &Parts) -> Answer {
         .and_then(|path| path.strip_prefix('/'))
         .and_then(|path| ResourceUri::from_path(path).ok())
         .ok_or_else(release::nothing_to_release)?;
-    let released = release::release(broker, &attested, &uri).await?;
+    let released = release::release(broker, attested, uri).await?;
     let text = serde_json::to_vec(&released.jwe)
         .map_err(|_| Refused::new(Code::Internal, "the wrapped key can't be written as JSON"))?;
     let delivery =

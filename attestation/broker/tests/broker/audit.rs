@@ -234,6 +234,33 @@ async fn a_stored_key_that_was_changed_is_not_released() {
 }
 
 #[tokio::test]
+async fn one_damaged_key_among_many_asked_for_at_once_fails_alone() {
+    let world = World::new().await;
+    let (damaged, whole) = (world.push(1).await, world.push(2).await);
+    let mut database = world.database().await;
+    database.execute("UPDATE registrations SET sealed_key = zeroblob(60) WHERE revision = 1").await.unwrap();
+    database.close().await.unwrap();
+    let mut asks = Vec::new();
+    for at in 0..24 {
+        let pushed = if at % 4 == 1 { &damaged } else { &whole };
+        let guest = pushed.guest();
+        let cookie = world.handshake(&guest).await;
+        asks.push((pushed, guest, cookie));
+    }
+    let answers = asks.iter().map(|(pushed, _, cookie)| world.resource(cookie, pushed.key_id()));
+    let answers = futures::future::join_all(answers).await;
+    for ((pushed, guest, _), answer) in asks.iter().zip(&answers) {
+        if std::ptr::eq(*pushed, &damaged) {
+            assert_eq!((answer.status, answer.code()), (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal));
+        } else {
+            assert_eq!(answer.open(guest), whole.key);
+        }
+    }
+    let released = world.events().await.iter().filter(|event| event["event"] == "key.released").count();
+    assert_eq!(released, 18, "each release has its record, and nothing else has");
+}
+
+#[tokio::test]
 async fn a_spec_digest_written_past_its_owner_is_not_used() {
     let world = World::new().await;
     let first = world.push(1).await;

@@ -215,7 +215,7 @@ async fn start(config: &Config, ahead: &Arc<AtomicU64>) -> (Arc<Broker>, JoinHan
     let ahead = ahead.clone();
     let clock = Clock::new(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed)));
     let started = Broker::start(config, clock, sealpod_broker::log::silent()).await.unwrap();
-    (started.broker, started.deliveries)
+    (started.broker, started.work)
 }
 
 async fn enrol(config: &Config, repository: &str) -> Owner {

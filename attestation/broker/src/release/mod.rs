@@ -3,13 +3,16 @@
 //! Appraised evidence → the registration of exactly the sealed spec that it names → the owner's policy in
 //! force → a row for the release and its audit record → the key, wrapped to the attested key.
 
+mod queue;
+
+pub(crate) use queue::Queue;
+
 use std::sync::Arc;
 
 use protocols::audit::Checkpoint;
 use protocols::owner::{MinimumTcb, PolicyStatement, PolicyTee, Registration, ReleasePolicy, Verified};
 use protocols::rcar::{JweFlattened, ResourceUri, wrap};
 use protocols::refusal::Code;
-use serde_json::json;
 use verifier::snp::Tcb;
 use verifier::{LaunchDigest, ReferenceValues, TeeKind};
 
@@ -40,23 +43,16 @@ struct Grant<'a> {
 /// The refusal; denials are in the audit log, and any failure of the database is a refusal.
 pub(crate) async fn release(
     broker: &Broker,
-    attested: &Attested,
-    uri: &ResourceUri,
+    attested: Arc<Attested>,
+    uri: ResourceUri,
 ) -> Result<Released, Refused> {
-    // One transaction from the first look to the record: what it decides on can't change under it.
-    let mut tx = broker.store().begin().await?;
-    let grant = match decide(&mut tx, attested, uri).await {
-        Ok(grant) => grant,
-        Err(refused) => {
-            if refused.refusal.code != Code::Internal {
-                record_denial(broker, tx, attested, uri, &refused).await?;
-            }
-            return Err(refused);
-        }
-    };
-    let released = hand_over(tx, grant).await?;
+    let recorded = broker.releases().release(attested.clone(), uri).await?;
+    let jwe = wrap(attested.key(), &recorded.key).map_err(|error| {
+        Refused::new(Code::Internal, "the key can't be wrapped to the attested key")
+            .because(error.to_string())
+    })?;
     broker.counters().released.add();
-    Ok(released)
+    Ok(Released { jwe, release: recorded.release, checkpoint: recorded.checkpoint })
 }
 
 /// The checks, in order. Until the evidence is known to name a spec of the repository that is asked, every
@@ -127,60 +123,6 @@ async fn decide<'a>(
     }
     let evidence = attested.appraised().grant(&reference_values(&policy.policy)?).map_err(denied)?;
     Ok(Grant { attested, registered, policy, evidence })
-}
-
-/// Reserves the release, records it, makes both lasting, and only then wraps the key.
-async fn hand_over(mut tx: Tx<'_>, grant: Grant<'_>) -> Result<Released, Refused> {
-    let Grant { attested, registered, policy, evidence } = grant;
-    let statement = registered.statement();
-    let key = tx.open_key(&registered)?;
-    let reservation =
-        tx.reserve(&statement.key_id, &statement.spec_digest, attested.thumbprint(), policy.serial).await?;
-    let mut checkpoint = None;
-    if reservation.new {
-        let detail = json!({
-            "release": reservation.release.id,
-            "repository": statement.repository,
-            "lineage": statement.lineage,
-            "revision": statement.revision,
-            "spec_digest": statement.spec_digest,
-            "attested_key": attested.thumbprint(),
-            "policy_serial": policy.serial,
-            "launch": evidence.launch_digest_name(),
-            "verdict": attested.verdict(),
-        });
-        tx.record("key.released", &statement.key_id, detail).await?;
-        checkpoint = Some(tx.checkpoint().await?);
-    }
-    tx.commit().await?;
-    let jwe = wrap(attested.key(), &key).map_err(|error| {
-        Refused::new(Code::Internal, "the key can't be wrapped to the attested key")
-            .because(error.to_string())
-    })?;
-    Ok(Released { jwe, release: reservation.release, checkpoint })
-}
-
-async fn record_denial(
-    broker: &Broker,
-    mut tx: Tx<'_>,
-    attested: &Attested,
-    uri: &ResourceUri,
-    refused: &Refused,
-) -> Result<(), Refused> {
-    let chip = attested.verdict()["chip_id"].to_string();
-    let Some(suppressed) = broker.denials().admit(&chip, broker.clock().now()) else { return Ok(()) };
-    let detail = json!({
-        "code": refused.refusal.code.name(),
-        "detail": refused.refusal.detail,
-        "reason": refused.reason,
-        "spec_digest": attested.sealed().ok().map(|named| named.sealed_spec.to_string()),
-        "attested_key": attested.thumbprint(),
-        "suppressed_before": suppressed,
-        "verdict": attested.verdict(),
-    });
-    tx.record("release.denied", &uri.to_string(), detail).await?;
-    tx.commit().await?;
-    Ok(())
 }
 
 /// The one answer for keys that don't exist and keys of others.

@@ -1,0 +1,168 @@
+//! Releases are decided one after the other and made lasting together: one transaction, one signature over
+//! the audit log and one write to the disk for all that wait. No key leaves before its record is there.
+
+use std::sync::Arc;
+
+use protocols::audit::Checkpoint;
+use protocols::rcar::ResourceUri;
+use protocols::refusal::Code;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use super::{Grant, decide};
+use crate::appraise::Attested;
+use crate::clock::Clock;
+use crate::denials::Denials;
+use crate::http::Refused;
+use crate::store::{Release, Store, Tx};
+
+/// Requests that may wait for the writer.
+const WAITING: usize = 1024;
+/// Requests that one transaction decides.
+const BATCH: usize = 64;
+
+/// A release whose record is on the disk, with the key that may leave now.
+pub(super) struct Recorded {
+    pub(super) key: Zeroizing<Vec<u8>>,
+    pub(super) release: Release,
+    /// Where the audit log stands, if this request added to it.
+    pub(super) checkpoint: Option<Checkpoint>,
+}
+
+struct Job {
+    attested: Arc<Attested>,
+    uri: ResourceUri,
+    answer: oneshot::Sender<Result<Recorded, Refused>>,
+}
+
+/// Where requests for a key wait.
+pub(crate) struct Queue(mpsc::Sender<Job>);
+
+/// Decides on what waits. Runs until every [`Queue`] is gone.
+pub(crate) struct Writer {
+    store: Arc<Store>,
+    clock: Clock,
+    denials: Denials,
+    jobs: mpsc::Receiver<Job>,
+}
+
+impl Queue {
+    /// A queue, and what has to run for its requests to be answered.
+    pub(crate) fn new(store: Arc<Store>, clock: Clock) -> (Self, Writer) {
+        let (sender, jobs) = mpsc::channel(WAITING);
+        (Self(sender), Writer { store, clock, denials: Denials::default(), jobs })
+    }
+
+    /// Decides on, and records, the release of `uri`.
+    pub(super) async fn release(
+        &self,
+        attested: Arc<Attested>,
+        uri: ResourceUri,
+    ) -> Result<Recorded, Refused> {
+        let gone = || Refused::new(Code::Internal, "the broker is ending");
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Job { attested, uri, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+impl Writer {
+    pub(crate) async fn run(mut self) {
+        let mut jobs = Vec::new();
+        while self.jobs.recv_many(&mut jobs, BATCH).await > 0 {
+            // Who has gone away meanwhile takes no part: no release is reserved for nobody.
+            jobs.retain(|job| !job.answer.is_closed());
+            let outcomes = self.all(&jobs).await;
+            for (job, outcome) in jobs.drain(..).zip(outcomes) {
+                // A release that nobody waits for any more stays reserved, and is found when asked for again.
+                let _ = job.answer.send(outcome);
+            }
+        }
+    }
+
+    async fn all(&self, jobs: &[Job]) -> Vec<Result<Recorded, Refused>> {
+        match self.together(jobs).await {
+            Ok(outcomes) => return outcomes,
+            Err(refused) if jobs.len() == 1 => return vec![Err(refused)],
+            Err(_) => {}
+        }
+        // One request's damaged row is no reason to fail the others.
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let alone = self.together(std::slice::from_ref(job)).await;
+            outcomes.push(alone.and_then(|mut outcome| {
+                outcome.pop().unwrap_or_else(|| Err(Refused::new(Code::Internal, "a request was lost")))
+            }));
+        }
+        outcomes
+    }
+
+    /// One transaction: what each decision looks at can't change under it, and earlier ones are seen by
+    /// later ones. If anything fails that isn't a refusal, nothing happened.
+    async fn together(&self, jobs: &[Job]) -> Result<Vec<Result<Recorded, Refused>>, Refused> {
+        let mut tx = self.store.begin().await?;
+        let (mut outcomes, mut records) = (Vec::with_capacity(jobs.len()), false);
+        for job in jobs {
+            outcomes.push(match decide(&mut tx, &job.attested, &job.uri).await {
+                Ok(grant) => {
+                    let (key, release, new) = record(&mut tx, grant).await?;
+                    records |= new;
+                    Ok((key, release, new))
+                }
+                Err(refused) if refused.refusal.code == Code::Internal => return Err(refused),
+                Err(refused) => {
+                    self.record_denial(&mut tx, job, &refused).await?;
+                    Err(refused)
+                }
+            });
+        }
+        let checkpoint = if records { Some(tx.checkpoint().await?) } else { None };
+        tx.commit().await?;
+        let recorded = |(key, release, new)| {
+            let checkpoint = checkpoint.clone().filter(|_| new);
+            Recorded { key, release, checkpoint }
+        };
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(recorded)).collect())
+    }
+
+    async fn record_denial(&self, tx: &mut Tx<'_>, job: &Job, refused: &Refused) -> Result<(), Refused> {
+        let Job { attested, uri, .. } = job;
+        let chip = attested.verdict()["chip_id"].to_string();
+        let Some(suppressed) = self.denials.admit(&chip, self.clock.now()) else { return Ok(()) };
+        let detail = json!({
+            "code": refused.refusal.code.name(),
+            "detail": refused.refusal.detail,
+            "reason": refused.reason,
+            "spec_digest": attested.sealed().ok().map(|named| named.sealed_spec.to_string()),
+            "attested_key": attested.thumbprint(),
+            "suppressed_before": suppressed,
+            "verdict": attested.verdict(),
+        });
+        Ok(tx.record("release.denied", &uri.to_string(), detail).await?)
+    }
+}
+
+/// Reserves the release and records it. Nothing of it counts before the transaction is committed.
+async fn record(tx: &mut Tx<'_>, grant: Grant<'_>) -> Result<(Zeroizing<Vec<u8>>, Release, bool), Refused> {
+    let Grant { attested, registered, policy, evidence } = grant;
+    let statement = registered.statement();
+    let key = tx.open_key(&registered)?;
+    let reservation =
+        tx.reserve(&statement.key_id, &statement.spec_digest, attested.thumbprint(), policy.serial).await?;
+    if reservation.new {
+        let detail = json!({
+            "release": reservation.release.id,
+            "repository": statement.repository,
+            "lineage": statement.lineage,
+            "revision": statement.revision,
+            "spec_digest": statement.spec_digest,
+            "attested_key": attested.thumbprint(),
+            "policy_serial": policy.serial,
+            "launch": evidence.launch_digest_name(),
+            "verdict": attested.verdict(),
+        });
+        tx.record("key.released", &statement.key_id, detail).await?;
+    }
+    Ok((key, reservation.release, reservation.new))
+}
