@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sealed_spec::initdata::Via;
-use sealed_spec::{Lineage, Repository};
+use sealed_spec::{KbsUri, Lineage, Repository};
 
 use crate::commands::push::TcbMinimum;
-use crate::commands::seal::{ExecGrant, RegistryOption, ResolveVia};
+use crate::commands::seal::{
+    Ceiling, ContainerAnd, DebugOption, ExecGrant, RegistryOption, ResolveVia, VolumeOption,
+};
 use crate::identity::IdentityDir;
 use crate::run::RunArgs;
 
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Retire(RetireArgs),
     /// Compute the launch digest that a guest must report
     Measure(MeasureArgs),
+    /// Open sealed logs: kubectl logs POD | sealpod logs
+    Logs(LogsArgs),
     /// Boot a sealed pod in a guest on this machine
     Run(RunArgs),
     /// Check this machine, the identity and the broker, and say what to do
@@ -82,6 +86,8 @@ impl From<ViaOption> for Via {
     }
 }
 
+const GRANTS: &str = "What the host may do";
+
 #[derive(Args)]
 pub(crate) struct SealArgs {
     /// The manifest: one Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob
@@ -107,12 +113,45 @@ pub(crate) struct SealArgs {
     /// How this machine reaches a registry to look tags up, if another way; repeatable
     #[arg(long, value_name = "HOST=URL")]
     pub(crate) resolve_via: Vec<ResolveVia>,
-    /// Who may read what the containers print
-    #[arg(long, value_enum, default_value = "off")]
-    pub(crate) grant_logs: LogsOption,
+    /// Secrets and ConfigMaps (YAML) that the pod refers to: their contents are sealed; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with: Vec<PathBuf>,
+    /// A Secret's key that the guest fetches from the broker instead; repeatable
+    #[arg(long, value_name = "NAME/KEY=kbs:///REPOSITORY/TYPE/TAG")]
+    pub(crate) from_broker: Vec<ContainerAnd<KbsUri>>,
+    /// Grants in a file (YAML), as in the manifest's annotation sealpod.dev/grants
+    #[arg(long, value_name = "FILE", help_heading = GRANTS)]
+    pub(crate) grants: Option<PathBuf>,
+    /// Who may read what the containers print [default: off]
+    #[arg(long, value_enum, help_heading = GRANTS)]
+    pub(crate) grant_logs: Option<LogsOption>,
     /// A command that the host may run in a container, exactly; repeatable
-    #[arg(long, value_name = "CONTAINER=COMMAND")]
+    #[arg(long, value_name = "CONTAINER=COMMAND", help_heading = GRANTS)]
     pub(crate) grant_exec: Vec<ExecGrant>,
+    /// The host may write to the container's standard input (the pod's stdin: true); repeatable
+    #[arg(long, value_name = "CONTAINER", help_heading = GRANTS)]
+    pub(crate) grant_attach: Vec<String>,
+    /// How far the host may raise a container's resources while it runs; repeatable
+    #[arg(long, value_name = "CONTAINER=cpu:N,memory:N", help_heading = GRANTS)]
+    pub(crate) grant_update: Vec<ContainerAnd<Ceiling>>,
+    /// A volume whose contents are the host's: a live ConfigMap, Secret, token, downward API; repeatable
+    #[arg(long, value_name = "CONTAINER:PATH[:exec][:max=SIZE]", help_heading = GRANTS)]
+    pub(crate) grant_volume: Vec<VolumeOption>,
+    /// The pod gets its service account's token from the host
+    #[arg(long, help_heading = GRANTS)]
+    pub(crate) grant_service_account_token: bool,
+    /// A field or resource that variables may take from the host: status.podIP, limits.cpu; repeatable
+    #[arg(long, value_name = "FIELD", help_heading = GRANTS)]
+    pub(crate) grant_downward: Vec<String>,
+    /// The host may set the variables that Kubernetes makes for services
+    #[arg(long, help_heading = GRANTS)]
+    pub(crate) grant_service_links: bool,
+    /// Debug containers of these names (debugger-*) may be added, with this image
+    #[arg(long, value_name = "NAMES=IMAGE[,count=N]", help_heading = GRANTS)]
+    pub(crate) grant_debug: Option<DebugOption>,
+    /// What a container may ask the broker for, through a socket of its own; repeatable
+    #[arg(long, value_name = "CONTAINER=kbs:///REPOSITORY/TYPE/TAG", help_heading = GRANTS)]
+    pub(crate) resource: Vec<ContainerAnd<KbsUri>>,
     /// Put the sealed document into the annotation instead of a ConfigMap
     #[arg(long)]
     pub(crate) inline: bool,
@@ -128,10 +167,13 @@ pub(crate) struct SealArgs {
 }
 
 /// Who may read what the containers print.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum LogsOption {
     /// Nobody
     Off,
+    /// The owner: `kubectl logs POD | sealpod logs`
+    Sealed,
     /// The host, in clear
     Clear,
 }
@@ -155,6 +197,19 @@ pub(crate) struct PushArgs {
     /// Write the policy that was made to a file as well
     #[arg(long, value_name = "FILE", requires = "measurement")]
     pub(crate) save_policy: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct LogsArgs {
+    /// What `kubectl logs` printed, or a container's log file; '-' is standard input
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Refuse logs whose beginning or end is missing too
+    #[arg(long)]
+    pub(crate) whole: bool,
+    /// Put container and stream before each line
+    #[arg(long)]
+    pub(crate) prefix: bool,
 }
 
 #[derive(Args)]

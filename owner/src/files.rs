@@ -69,6 +69,17 @@ pub(crate) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, 
     }
 }
 
+/// Like [`write`], and refuses to replace a file that is there.
+pub(crate) fn create(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = path.with_file_name(format!("{name}.new-{}", std::process::id()));
+    write(&draft, bytes, access)?;
+    // Unlike a rename, a link fails if the name is taken: of two programs at once, one makes the file.
+    let made = std::fs::hard_link(&draft, path);
+    let _ = std::fs::remove_file(&draft);
+    made.map_err(|source| FileError::System { path: path.into(), operation: "creating", source })
+}
+
 /// Writes a file whole or not at all: a new file beside it, synced, then renamed.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
     let failed = |operation| move |source| FileError::System { path: path.into(), operation, source };

@@ -1,19 +1,24 @@
-//! The owner's identity directory: `owner.key` (0600) and `owner.pub`, `identity.toml` (repository, pinned broker),
+//! The owner's identity directory: `owner.key` (0600) and `owner.pub`, `log.key` (0600, opens sealed logs), `identity.toml` (repository, pinned broker),
 //! `lineages.json` (last revision, policy serial and minimum revision of each lineage), `checkpoints.jsonl` (what
 //! pushes brought back from the broker's audit log).
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocols::audit::Checkpoint;
 use protocols::owner::OwnerKey;
 use sealed_spec::Repository;
 use sealed_spec::initdata::{BrokerPin, Via};
+use sealed_spec::log::LogKey;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::files::{self, Access};
 
@@ -123,6 +128,44 @@ impl IdentityDir {
     /// The signing key.
     pub(crate) fn key(&self) -> Result<OwnerKey> {
         Ok(OwnerKey::load(&self.key_file())?)
+    }
+
+    /// What opens sealed logs. `None` if nothing was ever sealed with them.
+    pub(crate) fn log_key(&self) -> Result<Option<LogKey>> {
+        let path = self.0.join("log.key");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mode = std::fs::metadata(&path).with_context(|| path.display().to_string())?.mode();
+        ensure!(
+            mode & 0o077 == 0,
+            "{}: others can read it (mode {:o}); run 'chmod 600' on it, and seal anew what they must not read",
+            path.display(),
+            mode & 0o777
+        );
+        let text = files::read_text(&path, 64)?;
+        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text.trim_end()).unwrap_or_default());
+        let key =
+            <&[u8; 32]>::try_from(bytes.as_slice()).ok().and_then(|bytes| LogKey::from_bytes(bytes).ok());
+        let key = key.with_context(|| {
+            format!(
+                "{}: not a log key; restore it from a copy, or move it away to make a new one",
+                path.display()
+            )
+        })?;
+        Ok(Some(key))
+    }
+
+    /// What opens sealed logs, made when first needed. Never replaces one: what was sealed to it would be
+    /// lost.
+    pub(crate) fn log_key_or_new(&self) -> Result<LogKey> {
+        if let Some(key) = self.log_key()? {
+            return Ok(key);
+        }
+        let key = LogKey::generate()?;
+        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(key.to_bytes().as_slice()) + "\n");
+        files::create(&self.0.join("log.key"), text.as_bytes(), Access::Secret)?;
+        Ok(key)
     }
 
     /// The revision after the last one sealed here.
@@ -253,6 +296,24 @@ mod tests {
         assert_eq!(id.minimum_revision("web").unwrap(), 4);
         std::fs::write(id.path().join("lineages.json"), "{").unwrap();
         assert!(format!("{:#}", id.next_revision("web").unwrap_err()).contains("is damaged"));
+    }
+
+    #[test]
+    fn the_log_key_is_made_once_and_kept_private() {
+        let (_dir, id) = dir();
+        assert!(id.log_key().unwrap().is_none());
+        let key = id.log_key_or_new().unwrap();
+        assert!(id.log_key_or_new().unwrap().recipient() == key.recipient());
+        let path = id.path().join("log.key");
+        let mode = |mode| {
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap()
+        };
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        mode(0o640);
+        assert!(id.log_key().unwrap_err().to_string().contains("others can read it (mode 640)"));
+        mode(0o600);
+        std::fs::write(&path, "AAAA").unwrap();
+        assert!(id.log_key_or_new().unwrap_err().to_string().contains("not a log key"));
     }
 
     #[test]

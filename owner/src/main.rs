@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Push(args) => commands::push::run(&cli.identity, args),
         Command::Retire(args) => commands::retire::run(&cli.identity, args),
         Command::Measure(args) => commands::measure::run(args),
+        Command::Logs(args) => commands::logs::run(&cli.identity, args),
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => commands::doctor::run(&cli.identity, args),
         Command::Explain(args) => commands::explain::run(args),

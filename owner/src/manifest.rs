@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::files;
@@ -17,15 +17,34 @@ pub(crate) fn read(path: &Path) -> Result<Value> {
     parse(&text).map_err(|error| anyhow!("{}:{error}", path.display()))
 }
 
+/// Reads a file that holds any number of objects, lists of them taken apart.
+pub(crate) fn read_all(path: &Path) -> Result<Vec<Value>> {
+    let text = files::read_text(path, LIMIT)?;
+    let documents: Vec<Value> = documents(&text).map_err(|error| anyhow!("{}:{error}", path.display()))?;
+    let mut objects = Vec::new();
+    for document in documents {
+        match document.get("items").and_then(Value::as_array) {
+            Some(items) if document.get("kind").is_some_and(|kind| kind == "List") => {
+                objects.extend(items.iter().cloned());
+            }
+            _ => objects.push(document),
+        }
+    }
+    Ok(objects)
+}
+
+/// One document of a known layout; errors start with `line:column: `.
+pub(crate) fn parse_as<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    let mut documents = documents(text)?.into_iter();
+    let document = documents.next().context("1:1: nothing in it")?;
+    let more = documents.count();
+    ensure!(more == 0, " it holds {} documents; one is needed", more + 1);
+    Ok(document)
+}
+
 /// One object; errors start with `line:column: `.
 pub(crate) fn parse(text: &str) -> Result<Value> {
-    let options = serde_saphyr::options! {
-        // Kubernetes reads YAML 1.1's numbers.
-        legacy_octal_numbers: true,
-        reject_unsupported_tags: true,
-    };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| place(&error))?;
+    let documents: Vec<Value> = documents(text)?;
     let mut objects = documents.into_iter().filter(|document| !document.is_null());
     let object = objects.next().context("1:1: no Kubernetes object in it")?;
     let more = objects.count();
@@ -33,6 +52,15 @@ pub(crate) fn parse(text: &str) -> Result<Value> {
         bail!(" it holds {} objects; seal one workload at a time, each in a file of its own", more + 1);
     }
     Ok(object)
+}
+
+fn documents<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>> {
+    let options = serde_saphyr::options! {
+        // Kubernetes reads YAML 1.1's numbers.
+        legacy_octal_numbers: true,
+        reject_unsupported_tags: true,
+    };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| place(&error))
 }
 
 fn place(error: &serde_saphyr::Error) -> anyhow::Error {

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod init;
+pub(crate) mod logs;
 pub(crate) mod measure;
 pub(crate) mod push;
 pub(crate) mod retire;

@@ -1,6 +1,7 @@
 //! `sealpod seal`: splits the manifest, pins the images, seals, and writes what goes to the cluster and
 //! what goes to the broker.
 
+mod grants;
 mod options;
 mod report;
 
@@ -13,18 +14,23 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use protocols::owner::{Registration, Statement as _};
 use sealed_spec::fields::{self, Publication, Split};
 use sealed_spec::initdata::{Initdata, SealpodConfig, annotation};
+use sealed_spec::podspec::Container;
 use sealed_spec::{
-    Grants, HeaderFields, ImageRef, KeyId, Lineage, Logs, RegistrySource, SealedDocument, SealedSpec, SpecKey,
+    HeaderFields, ImageRef, KeyId, Lineage, RegistrySource, SealedDocument, SealedSpec, SpecKey,
 };
 
+use grants::Wanted;
+
 use super::push::{KEY_FILE_VERSION, KeyFile};
-use crate::cli::{LogsOption, SealArgs};
+use crate::cli::SealArgs;
 use crate::files::{self, Access};
 use crate::identity::{Identity, IdentityDir};
 use crate::reference::Reference;
 use crate::{manifest, registry};
 
-pub(crate) use options::{ExecGrant, RegistryOption, ResolveVia};
+pub(crate) use options::{
+    Ceiling, ContainerAnd, DebugOption, ExecGrant, RegistryOption, ResolveVia, VolumeOption,
+};
 
 /// A longer inline document would not fit beside what `kubectl apply` copies into annotations.
 const INLINE_LIMIT: usize = 96 * 1024;
@@ -32,7 +38,9 @@ const INLINE_LIMIT: usize = 96 * 1024;
 pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> {
     let identity = directory.load()?;
     let manifest = manifest::read(&args.manifest)?;
-    let split = fields::split(manifest).map_err(|error| anyhow!("{}: {error}", args.manifest.display()))?;
+    let wanted = Wanted::collect(args, &manifest)?;
+    let split = fields::split_with(manifest, &wanted.sources(&args.with)?)
+        .map_err(|error| anyhow!("{}: {error}", args.manifest.display()))?;
     let namespace = namespace(args, &split)?;
     let lineage = match &args.lineage {
         Some(lineage) => lineage.clone(),
@@ -46,11 +54,14 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
     };
 
     let sources = sources(args)?;
-    let images = crate::block_on(pin_images(args, &split, &sources))??;
+    let debug = wanted.debug_container()?;
+    let mut images = crate::block_on(pin_images(args, &split, debug.as_ref(), &sources))??;
+    let debug = debug.zip(images.remove(DEBUG_IMAGE));
     let mut spec = SealedSpec::new(split.pod.clone());
     spec.images = images;
     spec.registries = sources;
-    spec.grants = grants(args, &split)?;
+    spec.grants = wanted.grants(&split.pod, directory, debug)?;
+    spec.resources = wanted.resources(&identity.repository)?;
 
     let key = SpecKey::generate()?;
     let header = HeaderFields {
@@ -119,15 +130,20 @@ fn sources(args: &SealArgs) -> Result<Vec<RegistrySource>> {
     args.registry.iter().map(RegistryOption::load).collect()
 }
 
+/// Key of the debug container's image among the others; no container's name, which has a letter.
+const DEBUG_IMAGE: &str = "";
+
 /// Looks every image up once.
 async fn pin_images(
     args: &SealArgs,
     split: &Split,
+    debug: Option<&Container>,
     sources: &[RegistrySource],
 ) -> Result<BTreeMap<String, ImageRef>> {
     let mut digests: BTreeMap<String, String> = BTreeMap::new();
     let mut images = BTreeMap::new();
-    for container in split.pod.all_containers() {
+    let containers = split.pod.all_containers().map(|container| (container.name.as_str(), container));
+    for (key, container) in containers.chain(debug.map(|container| (DEBUG_IMAGE, container))) {
         let reference =
             Reference::parse(&container.image).with_context(|| format!("container '{}'", container.name))?;
         let name = reference.to_string();
@@ -142,7 +158,7 @@ async fn pin_images(
                 digest
             }
         };
-        images.insert(container.name.clone(), ImageRef { reference: name, digest, key: None });
+        images.insert(key.to_owned(), ImageRef { reference: name, digest, key: None });
     }
     Ok(images)
 }
@@ -165,28 +181,11 @@ fn source_of(reference: &Reference, args: &SealArgs, sources: &[RegistrySource])
     source
 }
 
-fn grants(args: &SealArgs, split: &Split) -> Result<Grants> {
-    let mut grants = Grants {
-        logs: match args.grant_logs {
-            LogsOption::Off => Logs::Off,
-            LogsOption::Clear => Logs::Clear,
-        },
-        ..Grants::default()
-    };
-    for grant in &args.grant_exec {
-        ensure!(
-            split.pod.container(&grant.container).is_some(),
-            "--grant-exec names container '{}', which the manifest doesn't have",
-            grant.container
-        );
-        grants.exec.entry(grant.container.clone()).or_default().push(grant.argv.clone());
-    }
-    Ok(grants)
-}
-
 fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey, initdata: &str) -> Registration {
     let header = document.header();
-    let mut images: Vec<String> = spec.images.values().map(|image| image.digest.clone()).collect();
+    let debug = spec.grants.debug.iter().map(|debug| &debug.image);
+    let mut images: Vec<String> =
+        spec.images.values().chain(debug).map(|image| image.digest.clone()).collect();
     images.sort();
     images.dedup();
     Registration {

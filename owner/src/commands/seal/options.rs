@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
+use sealed_spec::grants::ResourceCeiling;
+use sealed_spec::podspec::Quantity;
 use sealed_spec::{RegistrySource, Secret};
 
 use crate::files;
@@ -103,8 +105,109 @@ impl FromStr for ExecGrant {
     }
 }
 
+/// `WHAT=VALUE`: a container or a secret's key, and something of it.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerAnd<T> {
+    pub(super) container: String,
+    pub(super) what: T,
+}
+
+impl<T: FromStr<Err: std::fmt::Display>> FromStr for ContainerAnd<T> {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (container, what) = text.split_once('=').ok_or("an '=' is needed")?;
+        let what = what.parse().map_err(|error: T::Err| error.to_string())?;
+        Ok(Self { container: container.to_owned(), what })
+    }
+}
+
+/// `cpu:2,memory:1Gi`
+#[derive(Debug, Clone)]
+pub(crate) struct Ceiling(pub(super) ResourceCeiling);
+
+impl FromStr for Ceiling {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut ceiling = ResourceCeiling::default();
+        for part in text.split(',') {
+            let (name, amount) =
+                part.split_once(':').ok_or("cpu:AMOUNT, memory:AMOUNT or both are needed")?;
+            let amount = Quantity::parse(amount).map_err(|error| error.to_string())?;
+            let place = match name {
+                "cpu" => &mut ceiling.cpu,
+                "memory" => &mut ceiling.memory,
+                _ => return Err(format!("'{name}' is unknown; cpu and memory are known")),
+            };
+            if place.replace(amount).is_some() {
+                return Err(format!("{name} is there twice"));
+            }
+        }
+        Ok(Self(ceiling))
+    }
+}
+
+/// `CONTAINER:PATH[:exec][:max=SIZE]`
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeOption {
+    pub(super) container: String,
+    pub(super) path: String,
+    pub(super) executable: bool,
+    pub(super) max: Option<Quantity>,
+}
+
+impl FromStr for VolumeOption {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(':');
+        let (Some(container), Some(path)) = (parts.next(), parts.next()) else {
+            return Err("CONTAINER:PATH is needed".into());
+        };
+        if container.is_empty() || !path.starts_with('/') {
+            return Err("CONTAINER:PATH with an absolute path is needed".into());
+        }
+        let path = path.trim_end_matches('/').to_owned();
+        let mut option = Self { container: container.to_owned(), path, executable: false, max: None };
+        for part in parts {
+            match part.split_once('=') {
+                None if part == "exec" => option.executable = true,
+                Some(("max", size)) => {
+                    option.max = Some(Quantity::parse(size).map_err(|error| error.to_string())?);
+                }
+                _ => return Err(format!("'{part}' is unknown; exec and max=SIZE are known")),
+            }
+        }
+        Ok(option)
+    }
+}
+
+/// `NAMES=IMAGE[,count=N]`
+#[derive(Debug, Clone)]
+pub(crate) struct DebugOption {
+    pub(super) names: String,
+    pub(super) image: String,
+    pub(super) count: u32,
+}
+
+impl FromStr for DebugOption {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (names, rest) = text.split_once('=').ok_or("NAMES=IMAGE is needed")?;
+        let (image, count) = match rest.split_once(',') {
+            None => (rest, 1),
+            Some((image, more)) => {
+                let count = more.strip_prefix("count=").ok_or_else(|| format!("'{more}' is not count=N"))?;
+                (image, count.parse().map_err(|_| format!("'{count}' is not a number"))?)
+            }
+        };
+        if image.is_empty() {
+            return Err("an image is needed".into());
+        }
+        Ok(Self { names: names.to_owned(), image: image.to_owned(), count })
+    }
+}
+
 /// Words as a shell splits them, without any of its expansions: quotes and backslashes only.
-fn words(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn words(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -154,6 +257,30 @@ mod tests {
         assert!(words("a \\").is_err());
         assert!("web=".parse::<ExecGrant>().is_err());
         assert!("web".parse::<ExecGrant>().is_err());
+    }
+
+    #[test]
+    fn grants() {
+        let volume: VolumeOption = "web:/etc/config/:exec:max=4Mi".parse().unwrap();
+        assert_eq!(
+            (volume.container.as_str(), volume.path.as_str(), volume.executable),
+            ("web", "/etc/config", true)
+        );
+        assert_eq!(volume.max.unwrap().units(), 4 << 20);
+        for bad in ["web", "web:", "web:etc", ":/etc", "web:/etc:ro", "web:/etc:max=x", "web:/etc:max"] {
+            assert!(bad.parse::<VolumeOption>().is_err(), "{bad}");
+        }
+        let update: ContainerAnd<Ceiling> = "web=cpu:2,memory:1Gi".parse().unwrap();
+        assert_eq!(update.container, "web");
+        assert_eq!(update.what.0.memory.unwrap().units(), 1 << 30);
+        for bad in ["web", "web=", "web=cpu", "web=cpu:x", "web=disk:1", "web=cpu:1,cpu:2"] {
+            assert!(bad.parse::<ContainerAnd<Ceiling>>().is_err(), "{bad}");
+        }
+        let debug: DebugOption = "debugger-*=r.example/tools:1,count=3".parse().unwrap();
+        assert_eq!((debug.image.as_str(), debug.count), ("r.example/tools:1", 3));
+        for bad in ["x", "x=", "x=i,count", "x=i,count=y", "x=i,n=1"] {
+            assert!(bad.parse::<DebugOption>().is_err(), "{bad}");
+        }
     }
 
     #[test]
