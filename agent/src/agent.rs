@@ -24,6 +24,7 @@ use crate::quarantine::Quarantine;
 use crate::reaper::Reaper;
 use crate::sandbox::{HostRequest, Sandbox};
 use crate::slots::Slots;
+use crate::volumes::Volumes;
 
 /// Directories, by value: nothing else in the agent knows where it is.
 #[derive(Debug, Clone)]
@@ -97,6 +98,7 @@ pub struct Agent {
     pub(crate) mode: Mode,
     pub(crate) images: Box<dyn Images>,
     pub(crate) quarantine: Quarantine,
+    pub(crate) volumes: Volumes,
     pub(crate) containers: Containers,
     pub(crate) oom: OomEvents,
     pub(crate) hierarchy: Hierarchy,
@@ -126,6 +128,7 @@ impl Agent {
             mode,
             images,
             quarantine,
+            volumes: Volumes::default(),
             containers: Containers::default(),
             oom: OomEvents::default(),
             hierarchy,
@@ -221,6 +224,7 @@ impl Agent {
         let made =
             Sandbox::make(&directory, &self.paths.etc, &self.launcher, &spec.pod, &host, address).await?;
         self.containers.set_slots(Slots::of(&spec));
+        self.quarantine.grant(crate::volumes::granted_bytes(&spec));
         self.images.begin(&spec)?;
         info!(self.log, # "host", "the sealed spec is open"; "containers" => spec.images.len());
         Ok(made)

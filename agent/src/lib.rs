@@ -13,6 +13,7 @@
 //! | [`images`], [`oci`], [`launch`] | root file systems, OCI specifications, libcontainer in a helper |
 //! | [`process`] | streams |
 //! | [`policy`], [`rpc`] | which RPCs a sealed VM answers, and the answers |
+//! | [`volumes`] | files of the host's that the sealed spec grants |
 //! | [`quarantine`], [`resources`] | files, limits and numbers |
 //! | [`log`] | the records that may leave the guest |
 
@@ -39,3 +40,4 @@ pub mod rpc;
 pub mod sandbox;
 pub mod secrets;
 pub mod slots;
+pub mod volumes;

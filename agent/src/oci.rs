@@ -1,19 +1,25 @@
 //! From the sealed specification to what libcontainer gets: the conversion is [`agent_oci`]'s, the files
 //! and directories are the agent's. A last look keeps the TEE's devices out whatever the conversion does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use agent_oci::{AgentFiles, ContainerInput, SharedNamespaces, SubPaths};
+use agent_oci::{AgentFiles, ContainerInput, ExtraMount, HostVolume, SharedNamespaces, SubPaths, Supplied};
 use libcontainer::oci_spec::runtime::{Process, Spec};
 use protocols::refusal::Code;
 use sealed_spec::SealedSpec;
+use sealed_spec::grants::is_service_link;
 use sealed_spec::podspec::Container;
+use slog::info;
 
+use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::images::Root;
+use crate::policy::HostSpec;
 use crate::sandbox::Sandbox;
+use crate::volumes::{self, Mounted};
 
 /// File of a container's last words, in its directory.
 pub const TERMINATION_LOG: &str = "termination-log";
@@ -34,17 +40,78 @@ pub struct Prepared {
     pub spec: Spec,
     /// Dropped when the container has its mounts.
     pub sub_paths: SubPaths,
+    /// Dropped when the container is gone.
+    pub volumes: Mounted,
+}
+
+impl Agent {
+    /// Everything that a sealed container needs before it is launched. Of the host's specification come the
+    /// files of granted volumes and granted values, and nothing else.
+    pub(crate) fn prepare(
+        &self,
+        spec: &SealedSpec,
+        container: &Container,
+        host: &HostSpec,
+        around: Around<'_>,
+    ) -> Result<Prepared> {
+        let (granted, added) = volumes::granted(spec, container, host)?;
+        if !added.is_empty() {
+            let names = added.join(" ");
+            info!(self.log, # "host", "mounts that nobody granted are left out"; "at" => names);
+        }
+        let mut mounted = Mounted::default();
+        let mut surroundings = Surroundings {
+            around,
+            host_volumes: BTreeMap::new(),
+            extra_mounts: Vec::new(),
+            supplied: supplied(spec, container, host)?,
+        };
+        for (number, volume) in granted.iter().enumerate() {
+            let place = surroundings.around.directory.join("volumes").join(number.to_string());
+            let made = self.volumes.mount(volume, &self.quarantine, &place, &mut mounted)?;
+            match volume.index {
+                Some(index) => drop(surroundings.host_volumes.insert(index, made)),
+                None => surroundings
+                    .extra_mounts
+                    .push(ExtraMount { destination: (&volume.destination).into(), source: made.source }),
+            }
+        }
+        let (spec, sub_paths) = container_spec(spec, container, &surroundings)?;
+        Ok(Prepared { spec, sub_paths, volumes: mounted })
+    }
+}
+
+/// Where a container is made.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// Its root file system.
+    pub root: &'a Root,
+    /// What the pod's containers share.
+    pub sandbox: &'a Sandbox,
+    /// The container's own.
+    pub directory: &'a Path,
+    /// Its cgroup, below the root of cgroups.
+    pub cgroup: &'a str,
+}
+
+/// What a container's specification is made from beside the sealed spec.
+struct Surroundings<'a> {
+    around: Around<'a>,
+    /// Granted volumes, by the index of the volume mount.
+    host_volumes: BTreeMap<usize, HostVolume>,
+    /// Mounts that the pod doesn't name.
+    extra_mounts: Vec<ExtraMount>,
+    /// Values of variables that aren't in the pod.
+    supplied: Supplied,
 }
 
 /// The specification of one container.
-pub fn container_spec(
+fn container_spec(
     spec: &SealedSpec,
     container: &Container,
-    root: &Root,
-    sandbox: &Sandbox,
-    directory: &Path,
-    cgroup: &str,
-) -> Result<Prepared> {
+    surroundings: &Surroundings<'_>,
+) -> Result<(Spec, SubPaths)> {
+    let Around { root, sandbox, directory, cgroup } = surroundings.around;
     let log = directory.join(TERMINATION_LOG);
     let written =
         fs::write(&log, b"").and_then(|()| fs::set_permissions(&log, fs::Permissions::from_mode(0o666)));
@@ -56,8 +123,11 @@ pub fn container_spec(
         termination_log: log,
         shm: sandbox.shm.clone(),
     };
-    let namespaces = SharedNamespaces { ipc: sandbox.ipc.clone(), uts: sandbox.uts.clone() };
-    let sub_paths = agent_oci::bind_sub_paths(container, &sandbox.volumes, &directory.join("sub-paths"));
+    let namespaces =
+        SharedNamespaces { ipc: sandbox.ipc.clone(), uts: sandbox.uts.clone(), pid: sandbox.pid.clone() };
+    let place = directory.join("sub-paths");
+    let sub_paths =
+        agent_oci::bind_sub_paths(container, &sandbox.volumes, &surroundings.host_volumes, &place);
     let sub_paths = sub_paths.map_err(|e| refused(&e))?;
     let input = ContainerInput {
         pod: &spec.pod,
@@ -66,6 +136,9 @@ pub fn container_spec(
         rootfs: &root.path,
         files: &files,
         volumes: &sandbox.volumes,
+        host_volumes: &surroundings.host_volumes,
+        extra_mounts: &surroundings.extra_mounts,
+        supplied: &surroundings.supplied,
         sub_paths: &sub_paths,
         namespaces: &namespaces,
         cgroups_path: Path::new(cgroup),
@@ -81,7 +154,28 @@ pub fn container_spec(
         process.set_no_new_privileges(None);
     }
     keep_out_tee(&oci)?;
-    Ok(Prepared { spec: oci, sub_paths })
+    Ok((oci, sub_paths))
+}
+
+/// Values that the host may supply, as far as granted: fields of the downward API, service links.
+fn supplied(spec: &SealedSpec, container: &Container, host: &HostSpec) -> Result<Supplied> {
+    let mut supplied = Supplied::default();
+    for variable in &container.env {
+        let field = variable.value_from.as_ref().and_then(|source| source.downward_field());
+        let Some(field) = field else { continue };
+        if !spec.grants.downward.contains(&field) {
+            let detail = format!("env {}: the sealed spec doesn't grant '{field}' (downward)", variable.name);
+            return Err(Error::refused(Code::Launch, detail));
+        }
+        let value = host.environment.get(&variable.name);
+        let value = value.ok_or_else(|| crate::volumes::missing_value(&variable.name))?;
+        supplied.values.insert(variable.name.clone(), value.clone());
+    }
+    if spec.grants.service_links {
+        let links = host.environment.iter().filter(|(name, _)| is_service_link(name));
+        supplied.links = links.map(|(name, value)| (name.clone(), value.clone())).collect();
+    }
+    Ok(supplied)
 }
 
 /// The process of an exec in a container that was made from `bundle`.

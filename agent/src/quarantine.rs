@@ -31,6 +31,8 @@ const MAX_ENTRIES: usize = 4096;
 const MAX_PARTIAL: usize = 64;
 const MAX_DEPTH: usize = 16;
 const MAX_PATH: usize = 1024;
+/// Characters of a container's id in the Rust runtime's names.
+const SHORT_ID: usize = 10;
 /// Holds files until they are whole; the host can't name it.
 const STAGE: &str = ".stage";
 
@@ -61,6 +63,8 @@ struct Books {
     next: u64,
     bytes: u64,
     entries: usize,
+    /// Bytes beyond [`MAX_BYTES`] that the sealed spec grants.
+    granted: u64,
 }
 
 struct Partial {
@@ -112,21 +116,55 @@ impl Quarantine {
         Ok(None)
     }
 
-    /// Removes what was copied for a container: the runtime's names begin with its id.
+    /// Makes room for volumes that the sealed spec grants.
+    pub fn grant(&self, bytes: u64) {
+        self.books().granted = bytes;
+    }
+
+    /// Works with an entry while nothing changes in the quarantine.
+    pub fn read<T>(&self, name: &str, work: impl FnOnce(&Path) -> T) -> T {
+        let _books = self.books();
+        work(&self.root.join(name))
+    }
+
+    /// Removes an entry, of plain names below the quarantine, with everything in it.
+    pub fn remove(&self, path: &Path) {
+        let mut books = self.books();
+        if path.components().all(|part| matches!(part, Component::Normal(_))) {
+            // What can't be removed still counts.
+            let _ = self.drop_entry(&mut books, &self.root.join(path));
+        }
+    }
+
+    /// How much was copied in, in bytes and entries.
+    pub fn weight(&self) -> (u64, usize) {
+        let books = self.books();
+        (books.bytes, books.entries)
+    }
+
+    fn drop_entry(&self, books: &mut Books, path: &Path) -> io::Result<()> {
+        let (bytes, entries) = weigh(path)?;
+        match path.symlink_metadata()?.is_dir() {
+            true => fs::remove_dir_all(path)?,
+            false => fs::remove_file(path)?,
+        }
+        books.bytes = books.bytes.saturating_sub(bytes);
+        books.entries = books.entries.saturating_sub(entries);
+        Ok(())
+    }
+
+    /// Removes what was copied for a container: the runtimes' names begin with its id, or with as much of it
+    /// as the Rust runtime takes.
     pub fn forget(&self, container: &str) -> io::Result<()> {
         let mut books = self.books();
-        let prefix = format!("{container}-");
+        let short: String = container.chars().take(SHORT_ID).collect();
+        let prefixes = [format!("{container}-"), format!("{short}-")];
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name == container || name.as_bytes().starts_with(prefix.as_bytes()) {
-                let (bytes, entries) = weigh(&entry.path())?;
-                match entry.file_type()?.is_dir() {
-                    true => fs::remove_dir_all(entry.path())?,
-                    false => fs::remove_file(entry.path())?,
-                }
-                books.bytes = books.bytes.saturating_sub(bytes);
-                books.entries = books.entries.saturating_sub(entries);
+            let begins = |prefix: &String| name.as_bytes().starts_with(prefix.as_bytes());
+            if name == container || prefixes.iter().any(begins) {
+                self.drop_entry(&mut books, &entry.path())?;
             }
         }
         Ok(())
@@ -175,8 +213,9 @@ impl Quarantine {
         if books.partial.len() >= MAX_PARTIAL {
             return Err(limit(&format!("more than {MAX_PARTIAL} unfinished files")));
         }
-        if books.bytes + size > MAX_BYTES {
-            return Err(limit(&format!("more than {MAX_BYTES} bytes")));
+        let most = MAX_BYTES.saturating_add(books.granted);
+        if books.bytes.saturating_add(size) > most {
+            return Err(limit(&format!("more than {most} bytes")));
         }
         reserve(books)?;
         let staged = books.next.to_string();

@@ -20,7 +20,7 @@ mod user;
 mod volumes;
 
 pub use error::OciError;
-pub use input::{AgentFiles, ContainerInput, SharedNamespaces};
+pub use input::{AgentFiles, ContainerInput, ExtraMount, HostVolume, SharedNamespaces, Supplied};
 pub use process::{exec_process, make_working_dir};
 pub use spec::container_spec;
 pub use subpath::{SubPaths, bind_sub_paths};

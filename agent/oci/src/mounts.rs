@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, MountBuilder};
+use sealed_spec::podspec::VolumeSource;
 
-use crate::{ContainerInput, OciError};
+use crate::{ContainerInput, OciError, volumes};
 
 /// Destination, type, options. As CRI runtimes mount them.
 const KERNEL: [(&str, &str, &[&str]); 6] = [
@@ -62,17 +63,33 @@ pub(crate) fn mounts(input: &ContainerInput<'_>) -> Result<Vec<Mount>, OciError>
             return Err(OciError::refused(field, "the termination message is written there"));
         }
         let missing = || OciError::NotPrepared(volume.name.clone());
-        let source = match volume.sub_path.as_deref() {
-            Some(path) if !path.is_empty() => input.sub_paths.source(index).ok_or_else(missing)?,
+        let host = input.host_volumes.get(&index);
+        let source = match (host, volume.sub_path.as_deref()) {
+            (Some(host), _) => &host.source,
+            (None, Some(path)) if !path.is_empty() => input.sub_paths.source(index).ok_or_else(missing)?,
             _ => input.volumes.get(&volume.name).map(PathBuf::as_path).ok_or_else(missing)?,
         };
-        let access = if volume.read_only == Some(true) { "ro" } else { "rw" };
+        let sealed = volumes::source(input.pod, &volume.name);
+        let only_read = volume.read_only == Some(true)
+            || host.is_some()
+            || matches!(sealed, Some(VolumeSource::SealedFiles(_)));
+        let mut options = vec!["rbind", "rprivate", "nosuid", "nodev", if only_read { "ro" } else { "rw" }];
+        if host.is_some_and(|host| !host.executable) {
+            options.push("noexec");
+        }
         // The volume replaces what the agent or the kernel would have there: /dev/shm is the usual case.
         bound[..5].iter_mut().filter(|other| *other.destination() == destination).for_each(|other| {
             other.set_source(None);
         });
         mounts.retain(|other| *other.destination() != destination);
-        bound.push(bind(&destination, source, &["rbind", "rprivate", "nosuid", "nodev", access])?);
+        bound.push(bind(&destination, source, &options)?);
+    }
+    for extra in input.extra_mounts {
+        if bound.iter().any(|other| *other.destination() == extra.destination) {
+            return Err(OciError::refused("volumeMounts", "a volume is mounted where the agent has its own"));
+        }
+        let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec", "ro"];
+        bound.push(bind(&extra.destination, &extra.source, &options)?);
     }
     // Parents before children; the order within a depth stays.
     mounts.extend(bound.into_iter().filter(|mount| mount.source().is_some()));

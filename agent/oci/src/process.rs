@@ -20,10 +20,9 @@ pub(crate) fn process(
     identity: &Identity,
     capabilities: &std::collections::HashSet<oci_spec::runtime::Capability>,
 ) -> Result<Process, OciError> {
-    let pod_environment = Environment::of_pod(input.container);
+    let pod_environment = Environment::of_pod(input.container, input.supplied)?;
     let args = arguments(input, &pod_environment)?;
-    let environment =
-        Environment::of_process(&pod_environment, input.container, input.image, identity, input.hostname);
+    let environment = Environment::of_process(&pod_environment, input, identity);
     let context = input.container.security_context.as_ref();
 
     let mut user = User::default();
@@ -51,8 +50,9 @@ pub(crate) fn process(
 fn arguments(input: &ContainerInput<'_>, environment: &Environment) -> Result<Vec<String>, OciError> {
     let config = input.image.config().as_ref();
     let from_image = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
-    let expanded =
-        |list: &[String]| list.iter().map(|text| expand(text, |name| environment.value(name))).collect();
+    let link = |name: &str| input.supplied.links.get(name).map(String::as_str);
+    let known = |name: &str| environment.value(name).or_else(|| link(name));
+    let expanded = |list: &[String]| list.iter().map(|text| expand(text, known)).collect();
     let (command, args) = (&input.container.command, &input.container.args);
     let mut argv: Vec<String> = match command.is_empty() {
         false => expanded(command),

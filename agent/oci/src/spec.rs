@@ -91,7 +91,7 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
 fn namespaces(input: &ContainerInput<'_>) -> Result<Vec<LinuxNamespace>, OciError> {
     let shared = input.namespaces;
     let list: [(LinuxNamespaceType, Option<&PathBuf>); 5] = [
-        (LinuxNamespaceType::Pid, None),
+        (LinuxNamespaceType::Pid, shared.pid.as_ref()),
         (LinuxNamespaceType::Mount, None),
         (LinuxNamespaceType::Cgroup, None),
         (LinuxNamespaceType::Ipc, Some(&shared.ipc)),

@@ -10,7 +10,12 @@ use sealed_spec::PodSpec;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{AgentFiles, SharedNamespaces, SubPaths, exec_process, make_working_dir};
+use crate::{
+    AgentFiles, ExtraMount, HostVolume, SharedNamespaces, SubPaths, Supplied, exec_process, make_working_dir,
+};
+
+#[path = "spec_host_tests.rs"]
+mod host;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\nbad line\n";
 const GROUP: &str = "root:x:0:\napp:x:1001:\nextra:x:2000:other,app\ndocker:x:2001:app\n";
@@ -22,6 +27,9 @@ struct Case {
     image: Value,
     root: tempfile::TempDir,
     sub_paths: SubPaths,
+    host_volumes: BTreeMap<usize, HostVolume>,
+    extra_mounts: Vec<ExtraMount>,
+    supplied: Supplied,
 }
 
 impl Case {
@@ -39,6 +47,9 @@ impl Case {
             }),
             root,
             sub_paths: SubPaths::default(),
+            host_volumes: BTreeMap::new(),
+            extra_mounts: Vec::new(),
+            supplied: Supplied::default(),
         }
     }
 
@@ -77,8 +88,11 @@ impl Case {
                 shm: run("shm"),
             },
             volumes: &volumes,
+            host_volumes: &self.host_volumes,
+            extra_mounts: &self.extra_mounts,
+            supplied: &self.supplied,
             sub_paths: &self.sub_paths,
-            namespaces: &SharedNamespaces { ipc: run("ns/ipc"), uts: run("ns/uts") },
+            namespaces: &SharedNamespaces { ipc: run("ns/ipc"), uts: run("ns/uts"), pid: None },
             cgroups_path: Path::new("/sealpod/main"),
             hostname: "pod-1",
         })

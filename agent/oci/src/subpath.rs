@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use sealed_spec::podspec::Container;
 
-use crate::OciError;
+use crate::{HostVolume, OciError};
 
 /// The bound subPaths of one container, by index of the volume mount. Dropping it unbinds them: keep it
 /// until the container has its own mounts.
@@ -38,15 +38,20 @@ impl Drop for SubPaths {
 }
 
 /// Binds each volume mount that has a subPath below `dir`, which must be the agent's alone and is made if
-/// missing. Missing directories of a subPath are made with the mode and group of their volume.
+/// missing. Missing directories of a subPath are made with the mode and group of their volume. Volumes that
+/// the host fills are left out: of those it copies the subPath alone.
 pub fn bind_sub_paths(
     container: &Container,
     volumes: &BTreeMap<String, PathBuf>,
+    host_volumes: &BTreeMap<usize, HostVolume>,
     dir: &Path,
 ) -> Result<SubPaths, OciError> {
     let mut sub_paths = SubPaths::default();
     for (index, mount) in container.volume_mounts.iter().enumerate() {
         let Some(sub_path) = mount.sub_path.as_deref().filter(|path| !path.is_empty()) else { continue };
+        if host_volumes.contains_key(&index) {
+            continue;
+        }
         let field = format!("volumeMounts[{index}].subPath");
         let volume = volumes.get(&mount.name).ok_or_else(|| OciError::NotPrepared(mount.name.clone()))?;
         let found = resolve(volume, sub_path, &field)?;
@@ -180,7 +185,7 @@ mod tests {
         };
         let container = Container { volume_mounts: vec![mount(""), mount("a/b")], ..Default::default() };
         let volumes = BTreeMap::from([("v".to_owned(), volume.path().to_owned())]);
-        let bound = match bind_sub_paths(&container, &volumes, &place.path().join("sub")) {
+        let bound = match bind_sub_paths(&container, &volumes, &BTreeMap::new(), &place.path().join("sub")) {
             Err(OciError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 println!("skipped: can't mount here");
                 return;

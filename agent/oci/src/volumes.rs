@@ -2,7 +2,7 @@
 //! acts on these plans; this crate touches no volume.
 
 use sealed_spec::PodSpec;
-use sealed_spec::podspec::Quantity;
+use sealed_spec::podspec::{Quantity, VolumeSource};
 
 /// One emptyDir volume to make, empty and before any container starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,21 +18,27 @@ pub struct VolumePlan {
     pub size_limit: Option<u64>,
 }
 
-/// What to make for each volume of the pod. Both media live in guest memory: host storage would be clear.
+/// What to make for each emptyDir of the pod. Both media live in guest memory: host storage would be clear.
 pub fn volume_plans(pod: &PodSpec) -> Vec<VolumePlan> {
     let gid = pod.security_context.as_ref().and_then(|context| context.fs_group);
     pod.volumes
         .iter()
-        .map(|volume| {
-            let size = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_ref());
-            VolumePlan {
-                name: volume.name.clone(),
-                mode: if gid.is_some() { 0o2777 } else { 0o777 },
-                gid,
-                size_limit: size.map(Quantity::units).filter(|bytes| *bytes > 0),
-            }
+        .filter_map(|volume| match volume.source()? {
+            VolumeSource::EmptyDir(dir) => Some((volume, dir)),
+            _ => None,
+        })
+        .map(|(volume, dir)| VolumePlan {
+            name: volume.name.clone(),
+            mode: if gid.is_some() { 0o2777 } else { 0o777 },
+            gid,
+            size_limit: dir.size_limit.as_ref().map(Quantity::units).filter(|bytes| *bytes > 0),
         })
         .collect()
+}
+
+/// What fills a volume of the pod.
+pub(crate) fn source<'a>(pod: &'a PodSpec, name: &str) -> Option<VolumeSource<'a>> {
+    pod.volumes.iter().find(|volume| volume.name == name)?.source()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use agent_oci::{AgentFiles, ContainerInput, SharedNamespaces, SubPaths, container_spec};
+use agent_oci::{AgentFiles, ContainerInput, SharedNamespaces, SubPaths, Supplied, container_spec};
 use oci_spec::runtime::LinuxSeccomp;
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::json;
@@ -39,8 +39,11 @@ fn filter(profile: &str) -> LinuxSeccomp {
         rootfs: root.path(),
         files: &files,
         volumes: &BTreeMap::new(),
+        host_volumes: &BTreeMap::new(),
+        extra_mounts: &[],
+        supplied: &Supplied::default(),
         sub_paths: &SubPaths::default(),
-        namespaces: &SharedNamespaces { ipc: nowhere.clone(), uts: nowhere },
+        namespaces: &SharedNamespaces { ipc: nowhere.clone(), uts: nowhere, pid: None },
         cgroups_path: Path::new("/c"),
         hostname: "h",
     });

@@ -15,6 +15,7 @@ use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::images::Root;
 use crate::launch::{LaunchError, private_dir};
+use crate::oci::Around;
 use crate::policy::{self, HostSpec};
 use crate::process::{OutputPolicy, Process, Streams};
 use crate::sandbox::Sandbox;
@@ -66,7 +67,7 @@ impl Agent {
         opening.open_copied(&self.quarantine).await?;
         let sandbox = self.furnish().await?;
         let spec = opening.require()?;
-        let Some(name) = host.name else {
+        let Some(name) = host.name.clone() else {
             let detail =
                 "the request names no container, or two (annotation io.kubernetes.cri.container-name)";
             return Err(Error::refused(Code::ContainerUnknown, detail));
@@ -75,7 +76,7 @@ impl Agent {
         let until = Instant::now() + patience;
         let attempt = self.claim(&name, &id).await?;
         info!(self.log, # "host", "creating a container"; "id" => &id, "replaced" => host.replaced.join(", "));
-        let made = self.build(&id, &name, &spec, &sandbox, attempt.patience(until)).await;
+        let made = self.build(&id, (&name, &host), &spec, &sandbox, attempt.patience(until)).await;
         let inserted = match made {
             Ok(instance) => {
                 let instance = Arc::new(instance);
@@ -104,7 +105,7 @@ impl Agent {
     async fn build(
         &self,
         id: &str,
-        name: &str,
+        (name, host): (&str, &HostSpec),
         spec: &SealedSpec,
         sandbox: &Sandbox,
         patience: Patience,
@@ -118,9 +119,11 @@ impl Agent {
         }
         let directory = self.paths.container(id);
         private_dir(&directory).map_err(Error::step("making the container's directory"))?;
-        let root = self.images.root(image, &directory.join("root"), patience).await?;
+        let mut root = self.images.root(image, &directory.join("root"), patience).await?;
         let cgroup = cgroup(id);
-        let prepared = crate::oci::container_spec(spec, &sealed, &root, sandbox, &directory, &cgroup)?;
+        let around = Around { root: &root, sandbox, directory: &directory, cgroup: &cgroup };
+        let prepared = self.prepare(spec, &sealed, host, around)?;
+        root.mount = Box::new((root.mount, prepared.volumes));
         let stop_signal = root
             .config
             .config()
@@ -174,14 +177,28 @@ pub(super) fn output_policy(spec: &SealedSpec) -> OutputPolicy {
     }
 }
 
-/// Where the owner lets the host read output, it may also read why there is none.
+/// Where the owner lets the host read output, it may also read what the kernel said when there is none. The
+/// launcher's own words stay inside: they hold arguments and paths of the sealed specification.
 pub(super) fn explain(error: LaunchError, spec: &SealedSpec) -> Error {
     match error {
         LaunchError::Failed(failure) if spec.grants.logs == Logs::Clear => {
-            Error::refused(Code::Launch, format!("{} ({})", failure.summary, failure.detail))
+            let kernel = kernels_words(&failure.detail);
+            Error::refused(Code::Launch, format!("{}{kernel}", failure.summary))
         }
         error => error.into(),
     }
+}
+
+/// The kernel's names for what went wrong, found in other words.
+fn kernels_words(detail: &str) -> String {
+    let errors = (1..=133).map(nix::errno::Errno::from_raw);
+    let named = errors.filter(|errno| {
+        let (name, number) = (format!("{errno:?}: "), format!("(os error {})", *errno as i32));
+        detail.contains(&name) || detail.contains(&number)
+    });
+    let words: Vec<&str> =
+        named.filter(|e| *e != nix::errno::Errno::UnknownErrno).map(|e| e.desc()).collect();
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
 }
 
 /// For tests of what is mounted: a root that nobody has to unmount.
@@ -189,5 +206,24 @@ impl Root {
     /// A root file system that is a directory.
     pub fn directory(path: PathBuf, config: agent_image::ImageConfiguration) -> Self {
         Self { path, config, mount: Box::new(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_failed_launch_only_the_kernels_words_leave() {
+        let detail = "failed to run mysql --password=hunter2: EACCES: Permission denied: (os error 2)";
+        let failure = crate::launch::Failure { summary: "starting failed".into(), detail: detail.into() };
+        let mut spec = SealedSpec::new(sealed_spec::PodSpec::default());
+        let said = |spec: &SealedSpec| explain(LaunchError::Failed(failure.clone()), spec).to_string();
+        assert_eq!(said(&spec), "sealpod[LAUNCH]: starting failed");
+        spec.grants.logs = Logs::Clear;
+        assert_eq!(
+            said(&spec),
+            "sealpod[LAUNCH]: starting failed (No such file or directory, Permission denied)"
+        );
     }
 }

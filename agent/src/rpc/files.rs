@@ -19,6 +19,7 @@ pub(super) async fn copy(
         agent.copy_plain(request).await?;
         return Ok(Empty::new());
     }
+    let path = request.path.clone();
     agent.quarantine.copy(&Copy {
         path: &request.path,
         mode: request.file_mode,
@@ -26,5 +27,7 @@ pub(super) async fn copy(
         offset: request.offset,
         data: &request.data,
     })?;
+    // An update of a volume that a container has.
+    agent.volumes.arrived(&path, &agent.quarantine)?;
     Ok(Empty::new())
 }

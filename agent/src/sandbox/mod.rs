@@ -29,6 +29,8 @@ pub struct Sandbox {
     pub ipc: PathBuf,
     /// The uts namespace, likewise.
     pub uts: PathBuf,
+    /// The pid namespace, where the pod's containers share one.
+    pub pid: Option<PathBuf>,
     /// `/etc/hosts`.
     pub hosts: PathBuf,
     /// `/etc/hostname`.
@@ -58,6 +60,7 @@ impl Sandbox {
         let sandbox = Self {
             ipc: namespaces.join("ipc"),
             uts: namespaces.join("uts"),
+            pid: None,
             hosts: directory.join("hosts"),
             hostname_file: directory.join("hostname"),
             resolv_conf: directory.join("resolv.conf"),

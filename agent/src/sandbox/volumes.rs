@@ -1,4 +1,5 @@
-//! Volumes of the pod: `emptyDir`, in guest memory whatever its medium.
+//! Volumes that the pod's containers share: `emptyDir`, in guest memory whatever its medium, and files of
+//! the sealed spec.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::chown;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use agent_oci::volume_plans;
 use nix::mount::MsFlags;
 use sealed_spec::PodSpec;
+use sealed_spec::podspec::VolumeSource;
 
 use super::tmpfs;
 use crate::error::{Error, Result};
@@ -22,6 +24,15 @@ pub(super) fn make(directory: &Path, pod: &PodSpec) -> Result<BTreeMap<String, P
             chown(&path, None, Some(group)).map_err(&failed)?;
         }
         made.insert(plan.name, path);
+    }
+    let gid = pod.security_context.as_ref().and_then(|context| context.fs_group);
+    for volume in &pod.volumes {
+        if let Some(VolumeSource::SealedFiles(files)) = volume.source() {
+            let path = directory.join(&volume.name);
+            crate::volumes::write_sealed_files(&path, files, gid)
+                .map_err(Error::step("making a volume of sealed files"))?;
+            made.insert(volume.name.clone(), path);
+        }
     }
     Ok(made)
 }
