@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Make an owner identity: a key, a repository name, and the pinned broker
     Init(InitArgs),
     /// Seal a pod: writes the manifest for the cluster and a key file for `push`
-    Seal(SealArgs),
+    Seal(Box<SealArgs>),
     /// Hand a sealed pod's key, its signed registration and a release policy to the broker
     Push(PushArgs),
     /// End a revision: its key is not released again

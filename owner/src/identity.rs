@@ -306,7 +306,7 @@ mod tests {
         assert!(id.log_key_or_new().unwrap().recipient() == key.recipient());
         let path = id.path().join("log.key");
         let mode = |mode| {
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap()
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         };
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         mode(0o640);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[allow(dead_code, reason = "each test binary uses its own part")]
 mod support;
 
 use std::io::Write as _;
@@ -208,6 +209,23 @@ fn what_is_wrong_with_grants_is_said_and_nothing_is_written() {
     owner.write("pod.yaml", &POD.replace("/live: ,", ""));
     let error = owner.refused(&setup.args(&FLAGS));
     assert!(error.contains("volumes[1].configMap: in the cluster the ConfigMap 'live'"), "{error}");
+}
+
+#[test]
+fn the_example_shop_is_sealed() {
+    let setup = setup();
+    let example = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").join(name);
+        std::fs::read_to_string(path).unwrap().replace("registry.example/", "registry.example:5000/")
+    };
+    setup.owner.write("pod.yaml", &example("shop.yaml"));
+    setup.owner.write("secrets.yaml", &example("shop-secrets.yaml"));
+    let said = setup.owner.good(&setup.args(&["--with", "secrets.yaml"]));
+    assert!(said.contains("3 debug containers named debugger-*"), "{said}");
+    let spec = setup.spec();
+    assert!(matches!(spec.grants.logs, Logs::Sealed { .. }));
+    let Some(VolumeSource::SealedFiles(files)) = spec.pod.volumes[0].source() else { panic!("not sealed") };
+    assert_eq!(files.files["password"].mode, 0o400);
 }
 
 /// The log of one run, as the guest writes it.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use sealed_spec::fields::{TABLE, split};
+use sealed_spec::fields::{Sources, TABLE, split, split_with};
 
 const BEGIN: &str =
     "<!-- fields: begin (held equal to the code by a test; SEALPOD_UPDATE_DOCS=1 writes it) -->\n";
@@ -54,4 +54,34 @@ fn the_example_pod_is_split() {
         assert!(text.contains(secret) && !public.contains(secret), "{secret}");
     }
     assert!(public.contains("api/liveness"));
+}
+
+#[test]
+fn the_example_shop_is_split() {
+    let read = |name: &str| std::fs::read_to_string(docs().join("examples").join(name)).unwrap();
+    let mut sources = Sources::default();
+    for object in serde_saphyr::from_multiple::<serde_json::Value>(&read("shop-secrets.yaml")).unwrap() {
+        assert!(sources.objects.add(&object).unwrap());
+    }
+    sources.host_mounts.insert(("web".into(), "/etc/prices".into()));
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let text = read("shop.yaml");
+    let split = split_with(serde_saphyr::from_str_with_options(&text, options).unwrap(), &sources).unwrap();
+    let public = split.public.to_string();
+    for secret in [
+        "correct horse",
+        "DATABASE_PASSWORD",
+        "COUNTRY",
+        "busybox",
+        "httpd",
+        "/etc/database",
+        "/bin/date",
+        "kubectl debug",
+    ] {
+        assert!(!public.contains(secret), "{secret}");
+    }
+    for needed in ["/etc/prices", "POD_IP", "shareProcessNamespace", "\"restartPolicy\":\"Always\""] {
+        assert!(public.contains(needed), "{needed}");
+    }
+    assert!(split.pod.is_sidecar("proxy"));
 }

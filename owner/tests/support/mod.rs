@@ -1,7 +1,5 @@
 //! A fake broker and a fake registry on loopback, and the built program.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::Command;
