@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use agent_oci::{AgentFiles, ContainerInput, ExtraMount, HostVolume, SharedNamespaces, SubPaths, Supplied};
-use libcontainer::oci_spec::runtime::{Process, Spec};
+use libcontainer::oci_spec::runtime::{LinuxCapabilities, Process, Spec};
 use protocols::refusal::Code;
 use sealed_spec::SealedSpec;
 use sealed_spec::grants::is_service_link;
@@ -183,6 +183,13 @@ pub fn exec_process(bundle: &Path, argv: &[String]) -> Result<Process> {
     let spec = Spec::load(bundle.join("config.json"));
     let spec = spec.map_err(|_| Error::Internal("the container's specification can't be read".into()))?;
     agent_oci::exec_process(&spec, argv, false).map_err(|e| refused(&e))
+}
+
+/// The capabilities of a container's first process.
+pub fn capabilities(bundle: &Path) -> Result<Option<LinuxCapabilities>> {
+    let spec = Spec::load(bundle.join("config.json"));
+    let spec = spec.map_err(|_| Error::Internal("the container's specification can't be read".into()))?;
+    Ok(spec.process().as_ref().and_then(|process| process.capabilities().clone()))
 }
 
 fn refused(error: &agent_oci::OciError) -> Error {

@@ -114,13 +114,6 @@ impl Agent {
         Ok(self.hierarchy.cgroup(&instance.cgroup)?)
     }
 
-    /// All processes of a container at once, also those that the first one can't take with it.
-    pub(crate) fn kill_cgroup(&self, path: &str) {
-        if let Ok(cgroup) = self.hierarchy.cgroup(path) {
-            let _ = cgroup.kill();
-        }
-    }
-
     /// What of a request is carried out: everything outside of a sealed VM.
     fn permitted(&self, instance: &Instance, wanted: LinuxResources) -> Result<LinuxResources> {
         let Some(opening) = self.mode.sealed() else { return Ok(wanted) };

@@ -1,5 +1,6 @@
 //! Who exists: containers by id, their processes by exec id, their slots by name.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +10,15 @@ use tokio::sync::watch;
 
 use super::{Rights, valid_id};
 use crate::error::{Error, Result};
-use crate::images::Root;
 use crate::process::Process;
 use crate::reaper::ExitCode;
 use crate::slots::Slots;
 
 /// Processes started in one container by exec, alive or not yet asked about.
-const MAX_EXECS: usize = 64;
+const MAX_EXECS: usize = 256;
+
+/// Of these, ended ones are kept for late waiters until there are so many.
+const KEPT_EXECS: usize = 32;
 
 /// Containers that exist, most of them ended and not removed: each keeps its root file system in memory.
 const MAX_CONTAINERS: usize = 256;
@@ -100,9 +103,26 @@ pub struct Instance {
 
 struct Inner {
     stage: Stage,
-    root: Option<Root>,
-    execs: BTreeMap<u64, (String, Option<Arc<Process>>)>,
+    keeps: Option<Keeps>,
+    execs: BTreeMap<u64, Exec>,
     next: u64,
+}
+
+/// What a container needs as long as it exists, and what is unmounted and taken away when that is dropped.
+pub type Keeps = Box<dyn Any + Send + Sync>;
+
+struct Exec {
+    id: String,
+    /// None as long as it is being started.
+    process: Option<Arc<Process>>,
+    /// Whether its status was handed out: its id may be used again then.
+    waited: bool,
+}
+
+impl Exec {
+    fn ended(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.watched.code().is_some())
+    }
 }
 
 /// Which process of a container a request means.
@@ -130,9 +150,9 @@ impl Instance {
         cgroup: String,
         rights: Rights,
         init: Arc<Process>,
-        root: Root,
+        keeps: Keeps,
     ) -> Self {
-        let inner = Inner { stage: Stage::Created, root: Some(root), execs: BTreeMap::new(), next: 0 };
+        let inner = Inner { stage: Stage::Created, keeps: Some(keeps), execs: BTreeMap::new(), next: 0 };
         let inner = Mutex::new(inner);
         Self { id: id.to_owned(), name: name.to_owned(), directory, cgroup, rights, init, inner }
     }
@@ -158,30 +178,31 @@ impl Instance {
             return Ok(self.init.clone());
         };
         let inner = self.inner();
-        let found = inner.execs.values().find(|(id, _)| id == exec).and_then(|(_, process)| process.clone());
+        let found = inner.execs.values().find(|e| e.id == exec).and_then(|e| e.process.clone());
         found.ok_or_else(|| Error::NotFound(format!("no process '{}' in the container", clip(exec))))
     }
 
-    /// Reserves an exec id; makes room by forgetting processes that have ended.
+    /// Reserves an exec id. Makes room by forgetting processes that have ended, the oldest first; the id of
+    /// one whose status was asked for is free again.
     pub fn reserve_exec(&self, exec: &str) -> Result<()> {
         if !valid_id(exec) || exec == self.id {
             return Err(Error::InvalidArgument("malformed exec id".into()));
         }
         let mut inner = self.inner();
-        if inner.execs.values().any(|(id, _)| id == exec) {
+        inner.execs.retain(|_, e| !(e.id == exec && e.waited && e.ended()));
+        if inner.execs.values().any(|e| e.id == exec) {
             return Err(Error::refused(Code::ContainerDuplicate, format!("exec id '{exec}' exists already")));
         }
-        if inner.execs.len() >= MAX_EXECS {
-            let ended = |p: &Option<Arc<Process>>| p.as_ref().is_some_and(|p| p.watched.code().is_some());
-            let oldest = inner.execs.iter().find(|(_, (_, process))| ended(process)).map(|(at, _)| *at);
-            let Some(oldest) = oldest else {
-                return Err(Error::Busy(format!("{MAX_EXECS} processes run in the container already")));
-            };
+        while inner.execs.len() >= KEPT_EXECS {
+            let Some(oldest) = inner.execs.iter().find(|(_, e)| e.ended()).map(|(at, _)| *at) else { break };
             inner.execs.remove(&oldest);
+        }
+        if inner.execs.len() >= MAX_EXECS {
+            return Err(Error::Busy(format!("{MAX_EXECS} processes run in the container already")));
         }
         let at = inner.next;
         inner.next += 1;
-        inner.execs.insert(at, (exec.to_owned(), None));
+        inner.execs.insert(at, Exec { id: exec.to_owned(), process: None, waited: false });
         Ok(())
     }
 
@@ -189,18 +210,27 @@ impl Instance {
     pub fn settle_exec(&self, exec: &str, process: Option<Arc<Process>>) {
         let mut inner = self.inner();
         match process {
-            None => inner.execs.retain(|_, (id, _)| id != exec),
+            None => inner.execs.retain(|_, e| e.id != exec),
             Some(process) => {
-                if let Some((_, slot)) = inner.execs.values_mut().find(|(id, _)| id == exec) {
-                    *slot = Some(process);
+                if let Some(e) = inner.execs.values_mut().find(|e| e.id == exec) {
+                    e.process = Some(process);
                 }
             }
         }
     }
 
-    /// Takes the root file system away, to be unmounted.
-    pub fn take_root(&self) -> Option<Root> {
-        self.inner().root.take()
+    /// The status of a process was handed out.
+    pub fn note_waited(&self, target: Target<'_>) {
+        if let Target::Exec(exec) = target
+            && let Some(e) = self.inner().execs.values_mut().find(|e| e.id == exec)
+        {
+            e.waited = true;
+        }
+    }
+
+    /// Takes away what the container needed, to be dropped where that may take its time.
+    pub fn take_keeps(&self) -> Option<Keeps> {
+        self.inner().keeps.take()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -211,14 +241,14 @@ impl Instance {
 /// Every container of the sandbox.
 #[derive(Default)]
 pub struct Containers {
-    by_id: Mutex<HashMap<String, Container>>,
+    by_id: Mutex<HashMap<String, Option<Container>>>,
     slots: Mutex<Option<Slots>>,
 }
 
 impl Containers {
     /// The container of that id.
     pub fn find(&self, id: &str) -> Result<Container> {
-        let found = self.by_id().get(id).cloned();
+        let found = self.by_id().get(id).cloned().flatten();
         found.ok_or_else(|| Error::InvalidArgument(format!("no container '{}'", clip(id))))
     }
 
@@ -232,9 +262,9 @@ impl Containers {
 
     /// Every instance.
     pub fn instances(&self) -> Vec<Arc<Instance>> {
-        let instance = |c: &Container| match c {
-            Container::Instance(instance) => Some(instance.clone()),
-            Container::Pause(_) => None,
+        let instance = |c: &Option<Container>| match c {
+            Some(Container::Instance(instance)) => Some(instance.clone()),
+            Some(Container::Pause(_)) | None => None,
         };
         self.by_id().values().filter_map(instance).collect()
     }
@@ -254,8 +284,13 @@ impl Containers {
         Ok(())
     }
 
-    /// Adds a container, if its id is free.
-    pub fn insert(&self, id: &str, container: Container) -> Result<()> {
+    /// Takes an id for a container that is about to be made. Before it is, nobody finds it; if it never
+    /// is, the id is free again.
+    pub fn reserve(&self, id: &str) -> Result<Reserved<'_>> {
+        if !valid_id(id) {
+            return Err(Error::InvalidArgument("malformed container id".into()));
+        }
+        self.room()?;
         let mut by_id = self.by_id();
         if by_id.contains_key(id) {
             return Err(Error::refused(
@@ -263,7 +298,13 @@ impl Containers {
                 format!("container id '{id}' exists already"),
             ));
         }
-        by_id.insert(id.to_owned(), container);
+        by_id.insert(id.to_owned(), None);
+        Ok(Reserved { containers: self, id: id.to_owned() })
+    }
+
+    /// Adds a container, if its id is free.
+    pub fn insert(&self, id: &str, container: Container) -> Result<()> {
+        self.reserve(id)?.fill(container);
         Ok(())
     }
 
@@ -292,12 +333,34 @@ impl Containers {
         }
     }
 
-    fn by_id(&self) -> MutexGuard<'_, HashMap<String, Container>> {
+    fn by_id(&self) -> MutexGuard<'_, HashMap<String, Option<Container>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots_lock(&self) -> MutexGuard<'_, Option<Slots>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An id that is taken.
+pub struct Reserved<'a> {
+    containers: &'a Containers,
+    id: String,
+}
+
+impl Reserved<'_> {
+    /// Puts the container there.
+    pub fn fill(self, container: Container) {
+        self.containers.by_id().insert(self.id.clone(), Some(container));
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut by_id = self.containers.by_id();
+        if matches!(by_id.get(&self.id), Some(None)) {
+            by_id.remove(&self.id);
+        }
     }
 }
 
@@ -309,16 +372,78 @@ fn clip(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Streams;
+    use crate::reaper::Reaper;
+
+    fn process(reaper: &Reaper, pid: i32) -> Arc<Process> {
+        let since = reaper.epoch();
+        Arc::new(Process { watched: reaper.adopt(pid, since), streams: Streams::closed() })
+    }
+
+    fn instance(reaper: &Reaper) -> Instance {
+        let init = process(reaper, 1_000_000);
+        Instance::new("c1", "web", "/nonexistent".into(), "/pod/c1".into(), Rights::all(), init, Box::new(()))
+    }
 
     #[test]
     fn ended_containers_that_nobody_removes_are_bounded() {
         let containers = Containers::default();
         for id in 0..MAX_CONTAINERS {
-            containers.room().unwrap();
-            containers.insert(&id.to_string(), Container::Pause(Arc::default())).unwrap();
+            containers.insert(&format!("c{id}"), Container::Pause(Arc::default())).unwrap();
         }
         assert!(matches!(containers.room(), Err(Error::Busy(_))));
-        containers.remove("0");
+        assert!(matches!(containers.reserve("more"), Err(Error::Busy(_))));
+        containers.remove("c0");
         containers.room().unwrap();
+    }
+
+    #[test]
+    fn an_id_that_is_being_made_is_taken_and_unknown() {
+        let containers = Containers::default();
+        let reserved = containers.reserve("c1").unwrap();
+        assert!(matches!(containers.reserve("c1"), Err(Error::Refused(_))));
+        assert!(matches!(containers.find("c1"), Err(Error::InvalidArgument(_))));
+        drop(reserved);
+        containers.reserve("c1").unwrap().fill(Container::Pause(Arc::default()));
+        // A refused duplicate leaves the first one alone.
+        assert!(containers.reserve("c1").is_err());
+        assert!(containers.find("c1").is_ok());
+        assert!(matches!(containers.reserve("../c1"), Err(Error::InvalidArgument(_))));
+    }
+
+    #[test]
+    fn an_exec_id_is_free_again_when_its_status_was_handed_out() {
+        let reaper = Reaper::default();
+        let instance = instance(&reaper);
+        instance.reserve_exec("e1").unwrap();
+        assert!(instance.reserve_exec("e1").is_err(), "it is being started");
+        let running = process(&reaper, 1_000_001);
+        instance.settle_exec("e1", Some(running.clone()));
+        instance.note_waited(Target::Exec("e1"));
+        assert!(instance.reserve_exec("e1").is_err(), "it runs");
+        let other = Reaper::default();
+        let ended = process(&other, 1_000_002);
+        drop(other);
+        assert_eq!(ended.watched.code(), None, "only a status that was seen counts");
+    }
+
+    #[test]
+    fn running_processes_are_bounded_and_never_forgotten() {
+        let reaper = Reaper::default();
+        let instance = instance(&reaper);
+        for number in 0..MAX_EXECS {
+            instance.reserve_exec(&format!("e{number}")).unwrap();
+            instance.settle_exec(&format!("e{number}"), Some(process(&reaper, 2_000_000 + number as i32)));
+        }
+        assert!(matches!(instance.reserve_exec("more"), Err(Error::Busy(_))));
+        instance.process(Target::Exec("e0")).unwrap();
+    }
+
+    #[test]
+    fn only_a_stage_that_it_is_in_is_left() {
+        let reaper = Reaper::default();
+        let instance = instance(&reaper);
+        instance.advance(&[Stage::Created], Stage::Starting).unwrap();
+        assert_eq!(instance.advance(&[Stage::Created], Stage::Starting), Err(Stage::Starting));
     }
 }

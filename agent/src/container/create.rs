@@ -1,23 +1,22 @@
 //! CreateContainer: from the sealed specification alone. The host's OCI spec selects a slot.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libcontainer::oci_spec::runtime::Spec;
 use protocols::refusal::Code;
 use sealed_spec::{Logs, SealedSpec};
 use slog::info;
 
-use super::{Container, Instance, Pause, Rights, valid_id};
+use super::{Container, Instance, Pause, Plan, Rights, valid_id};
 use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::images::Root;
 use crate::launch::{LaunchError, private_dir};
 use crate::oci::Around;
 use crate::policy::{self, HostSpec};
-use crate::process::{OutputPolicy, Process, Streams};
+use crate::process::{OutputPolicy, StreamsWanted};
 use crate::sandbox::Sandbox;
 use crate::slots::{self, Patience};
 use tokio::time::Instant;
@@ -72,21 +71,13 @@ impl Agent {
                 "the request names no container, or two (annotation io.kubernetes.cri.container-name)";
             return Err(Error::refused(Code::ContainerUnknown, detail));
         };
-        self.containers.room()?;
+        let reserved = self.containers.reserve(&id)?;
         let until = Instant::now() + patience;
         let attempt = self.claim(&name, &id).await?;
         info!(self.log, # "host", "creating a container"; "id" => &id, "replaced" => host.replaced.join(", "));
-        let made = self.build(&id, (&name, &host), &spec, &sandbox, attempt.patience(until)).await;
-        let inserted = match made {
+        match self.build(&id, (&name, &host), &spec, &sandbox, attempt.patience(until)).await {
             Ok(instance) => {
-                let instance = Arc::new(instance);
-                self.containers.insert(&id, Container::Instance(instance.clone())).map(|()| instance)
-            }
-            Err(error) => Err(error),
-        };
-        match inserted {
-            Ok(instance) => {
-                self.watch(instance);
+                self.enroll(reserved, instance);
                 if attempt.superseded() {
                     self.remove(&id, Some(CLEAN_UP)).await?;
                     return Err(slots::superseded(&name));
@@ -130,37 +121,13 @@ impl Agent {
             .as_ref()
             .and_then(|c| c.stop_signal().as_deref())
             .and_then(super::life::signal_number);
-        let init = Arc::new(self.launch(id, &directory, &prepared.spec, spec).await?);
-        drop(prepared.sub_paths);
         let rights = Rights::sealed(spec, &sealed, stop_signal);
-        Ok(Instance::new(id, name, directory, cgroup, rights, init, root))
-    }
-
-    async fn launch(&self, id: &str, directory: &Path, oci: &Spec, spec: &SealedSpec) -> Result<Process> {
-        let (streams, stdio) = Streams::pipes(output_policy(spec)).map_err(Error::step("making streams"))?;
-        let bundle = directory.join("bundle");
-        match self.launcher.create(id, &bundle, oci, stdio).await {
-            Ok(watched) => Ok(Process { watched, streams }),
-            Err(error) => {
-                if !matches!(error, LaunchError::Failed(_)) {
-                    // A helper that ended half-way may have left a process behind that nobody knows.
-                    self.kill_cgroup(&cgroup(id));
-                    let _ = self.launcher.delete(id).await;
-                }
-                Err(explain(error, spec))
-            }
-        }
-    }
-
-    /// Watches for the end of an instance.
-    fn watch(self: &Arc<Self>, instance: Arc<Instance>) {
-        self.watch_oom(&instance);
-        let agent = self.clone();
-        tokio::spawn(async move {
-            let code = instance.init.watched.wait().await;
-            agent.containers.note(|slots| slots.exited(&instance.id, code));
-            info!(agent.log, # "host", "a container has ended"; "id" => &instance.id, "code" => code);
-        });
+        let pipe_size = self.config.pipe_size;
+        let streams = StreamsWanted { output: output_policy(spec), input: rights.stdin, pipe_size };
+        let plan = Plan { id, name, directory, cgroup, spec: &prepared.spec, rights, streams };
+        let made = self.launch(plan, Box::new(root)).await.map_err(|error| explain(error, spec));
+        drop(prepared.sub_paths);
+        made
     }
 }
 

@@ -1,8 +1,9 @@
-//! ExecProcess: placeholder probes and granted commands, as the sealed specification has them. Of the
-//! host's process only the argument vector is looked at.
+//! ExecProcess. In a sealed VM placeholder probes and granted commands, as the sealed specification has
+//! them: of the host's process only the argument vector is looked at. On the plain path, what the host says.
 
 use std::sync::Arc;
 
+use libcontainer::oci_spec::runtime::Process as OciProcess;
 use protocols::refusal::Code;
 use sealed_spec::SealedSpec;
 use sealed_spec::fields::placeholder_command;
@@ -11,7 +12,8 @@ use super::create::{explain, output_policy};
 use super::{Instance, Stage};
 use crate::agent::Agent;
 use crate::error::{Error, Result};
-use crate::process::{OutputPolicy, Process, Streams};
+use crate::launch::LaunchError;
+use crate::process::{OutputPolicy, StreamsWanted};
 
 /// What a request's argument vector stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,39 +27,74 @@ impl Agent {
     pub async fn exec(&self, id: &str, exec: &str, argv: &[String]) -> Result<()> {
         let instance = self.containers.instance(id)?;
         let spec = self.opening()?.require()?;
-        if instance.stage() != Stage::Started {
-            return Err(Error::Internal("the container does not run".into()));
-        }
+        runs(&instance, self.frozen(&instance))?;
         let permitted = permit(&spec, &instance.name, argv)?;
-        if instance.init.watched.code().is_some() {
-            return Err(Error::NotFound("the container has ended".into()));
-        }
-        instance.reserve_exec(exec)?;
-        let started = self.exec_now(&instance, &spec, permitted).await;
-        match started {
-            Ok(process) => {
-                instance.settle_exec(exec, Some(Arc::new(process)));
-                Ok(())
-            }
-            Err(error) => {
-                instance.settle_exec(exec, None);
-                Err(error)
-            }
-        }
+        let process = crate::oci::exec_process(&instance.directory.join("bundle"), &permitted.command)?;
+        let streams =
+            StreamsWanted { output: permitted.output, input: false, pipe_size: self.config.pipe_size };
+        self.join(&instance, exec, &process, streams, |error| explain(error, &spec)).await
     }
 
-    async fn exec_now(
+    /// Starts the process that the host describes in a running container: as it says, with the
+    /// container's capabilities where it names none.
+    pub async fn exec_as_told(&self, id: &str, exec: &str, mut process: OciProcess) -> Result<()> {
+        let instance = self.containers.instance(id)?;
+        runs(&instance, self.frozen(&instance))?;
+        if process.capabilities().is_none() {
+            process.set_capabilities(crate::oci::capabilities(&instance.directory.join("bundle"))?);
+        }
+        let streams =
+            StreamsWanted { output: OutputPolicy::Clear, input: true, pipe_size: self.config.pipe_size };
+        self.join(&instance, exec, &process, streams, told).await
+    }
+
+    /// One more process would be stopped half-way into the container, and its launch with it.
+    fn frozen(&self, instance: &Instance) -> bool {
+        self.cgroup_of(instance).and_then(|cgroup| Ok(cgroup.frozen()?)).unwrap_or(false)
+    }
+
+    async fn join(
         &self,
         instance: &Instance,
-        spec: &SealedSpec,
-        permitted: Permitted,
-    ) -> Result<Process> {
-        let process = crate::oci::exec_process(&instance.directory.join("bundle"), &permitted.command)?;
-        let (streams, stdio) = Streams::pipes(permitted.output).map_err(Error::step("making streams"))?;
+        exec: &str,
+        process: &OciProcess,
+        streams: StreamsWanted,
+        explain: impl FnOnce(LaunchError) -> Error,
+    ) -> Result<()> {
+        instance.reserve_exec(exec)?;
+        let init = &instance.init.watched;
         let bundle = instance.directory.join("bundle");
-        let watched = self.launcher.exec(&instance.id, &bundle, &process, stdio).await;
-        let watched = watched.map_err(|error| explain(error, spec))?;
-        Ok(Process { watched, streams })
+        let started = self.launcher.exec(&instance.id, init, &bundle, process, streams).await;
+        let (process, result) = match started {
+            Ok(process) => (Some(Arc::new(process)), Ok(())),
+            Err(_) if init.code().is_some() => (None, Err(ended())),
+            Err(error) => (None, Err(explain(error))),
+        };
+        instance.settle_exec(exec, process);
+        result
+    }
+}
+
+fn runs(instance: &Instance, frozen: bool) -> Result<()> {
+    match instance.stage() {
+        Stage::Started if instance.init.watched.code().is_some() => Err(ended()),
+        Stage::Started if frozen => Err(Error::Internal("the container is paused".into())),
+        Stage::Started => Ok(()),
+        _ => Err(Error::Internal("the container does not run".into())),
+    }
+}
+
+fn ended() -> Error {
+    Error::NotFound("the container has ended".into())
+}
+
+/// Where the host says what runs, it may read why it doesn't.
+pub(super) fn told(error: LaunchError) -> Error {
+    match error {
+        LaunchError::Failed(failure) => {
+            Error::refused(Code::Launch, format!("{} ({})", failure.summary, failure.detail))
+        }
+        error => error.into(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use protocols::refusal::Code;
 use slog::info;
 
-use super::{Container, Instance, Stage, Target};
+use super::{Container, Instance, Stage, Target, cgroup};
 use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::reaper::{ExitCode, SignalError};
@@ -58,13 +58,16 @@ impl Agent {
         let deaf = target == Target::Init && number == libc::SIGTERM && !handles(watched.pid(), number);
         // The kernel ignores a signal without handler for the first process of a namespace.
         let number = if deaf { libc::SIGKILL } else { number };
-        if target == Target::Init && number == libc::SIGKILL && watched.code().is_none() {
+        let killed = target == Target::Init && number == libc::SIGKILL && watched.code().is_none();
+        if killed {
             self.kill_cgroup(&instance.cgroup);
         }
         if target == Target::Init && watched.code().is_none() {
             self.containers.note(|slots| slots.signalled(id, number));
         }
         match self.reaper.signal(watched, number) {
+            // Killed with its cgroup and reaped a moment ago: what was asked for has happened.
+            Err(SignalError::Gone) if killed => Ok(()),
             Ok(()) => Ok(()),
             Err(SignalError::Gone) => Err(gone()),
             Err(SignalError::Kernel(errno)) => {
@@ -79,8 +82,10 @@ impl Agent {
             Container::Pause(pause) => return Ok(pause.wait().await),
             Container::Instance(instance) => instance,
         };
-        let code = instance.process(Target::parse(id, exec))?.watched.wait().await;
-        if exec.is_empty() || exec == id {
+        let target = Target::parse(id, exec);
+        let code = instance.process(target)?.watched.wait().await;
+        instance.note_waited(target);
+        if target == Target::Init {
             // Before the host can act on it.
             self.containers.note(|slots| slots.exited(id, code));
         }
@@ -115,8 +120,9 @@ impl Agent {
     async fn take_apart(&self, instance: &Arc<Instance>, limit: Duration) -> Result<()> {
         let id = &instance.id;
         let init = &instance.init.watched;
+        // Also what the first process couldn't take with it: others may share its pid namespace.
+        self.kill_cgroup(&instance.cgroup);
         if init.code().is_none() {
-            self.kill_cgroup(&instance.cgroup);
             let _ = self.reaper.signal(init, libc::SIGKILL);
             if tokio::time::timeout(limit, init.wait()).await.is_err() {
                 return Err(Error::Internal(format!(
@@ -125,11 +131,13 @@ impl Agent {
                 )));
             }
         }
+        let removed = cgroup::remove(&self.paths.cgroups, &instance.cgroup).await;
+        removed.map_err(Error::step("removing the container's cgroup"))?;
         self.launcher.delete(id).await?;
-        let root = instance.take_root();
+        let keeps = instance.take_keeps();
         let directory = instance.directory.clone();
         let cleared = tokio::task::spawn_blocking(move || {
-            drop(root);
+            drop(keeps);
             fs::remove_dir_all(directory)
         });
         if !matches!(cleared.await, Ok(Ok(()))) {
@@ -164,6 +172,11 @@ impl Agent {
             power.power_off();
         });
         Ok(())
+    }
+
+    /// All processes of a container at once, also those that the first one can't take with it.
+    fn kill_cgroup(&self, path: &str) {
+        cgroup::kill(&self.paths.cgroups, path);
     }
 }
 

@@ -2,13 +2,17 @@
 //! specification. One lock a container, never held over a wait.
 
 mod books;
+mod cgroup;
 mod create;
 mod exec;
+mod launch;
 mod life;
 mod rights;
+mod streams;
 
-pub use books::{Container, Containers, Instance, Pause, Stage, Target};
+pub use books::{Container, Containers, Instance, Keeps, Pause, Reserved, Stage, Target};
 pub use create::CreateRequest;
+pub use launch::Plan;
 pub use rights::{Rights, Signals};
 
 /// Longest id of a container or an exec, as containerd bounds it.

@@ -16,6 +16,8 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execve};
 
+use super::fork::restore_sigpipe;
+
 /// Markers that the helper turns into words for the host.
 pub(super) const NOT_FOUND: &str = "sealpod:command-not-found";
 pub(super) const NOT_EXECUTABLE: &str = "sealpod:command-not-executable";
@@ -53,6 +55,7 @@ impl Executor for Command {
         let program = c_string(program.to_string_lossy().as_ref())?;
         let arguments = arguments.iter().map(|a| c_string(a)).collect::<Result<Vec<_>, _>>()?;
         let environment = environment.iter().map(|e| c_string(e)).collect::<Result<Vec<_>, _>>()?;
+        restore_sigpipe();
         let errno = match execve(&program, &arguments, &environment) {
             Ok(never) => match never {},
             Err(errno) => errno,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use protocols::agent as wire;
 use protocols::empty::Empty;
-use protocols::refusal::Code;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
@@ -45,17 +44,20 @@ pub(super) async fn wait(
     Ok(response)
 }
 
-/// Empty data closes the stream, which is closed anyway.
+/// Empty data closes the stream.
 pub(super) async fn write_stdin(
     agent: &Arc<Agent>,
     _: &TtrpcContext,
     request: wire::WriteStreamRequest,
 ) -> Result<wire::WriteStreamResponse> {
-    agent.containers.find(&request.container_id)?;
-    if !request.data.is_empty() {
-        return Err(Error::refused(Code::StdinDenied, "the sealed spec grants the host no stdin"));
+    let mut response = wire::WriteStreamResponse::new();
+    if request.data.is_empty() {
+        agent.close_stdin(&request.container_id, &request.exec_id).await?;
+        return Ok(response);
     }
-    Ok(wire::WriteStreamResponse::new())
+    agent.write_stdin(&request.container_id, &request.exec_id, &request.data).await?;
+    response.len = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
+    Ok(response)
 }
 
 pub(super) async fn close_stdin(
@@ -63,8 +65,7 @@ pub(super) async fn close_stdin(
     _: &TtrpcContext,
     request: wire::CloseStdinRequest,
 ) -> Result<Empty> {
-    agent.containers.find(&request.container_id)?;
-    Ok(Empty::new())
+    agent.close_stdin(&request.container_id, &request.exec_id).await.map(|()| Empty::new())
 }
 
 pub(super) async fn read_stdout(
@@ -94,8 +95,8 @@ pub(super) async fn resize(
     _: &TtrpcContext,
     request: wire::TtyWinResizeRequest,
 ) -> Result<Empty> {
-    agent.containers.find(&request.container_id)?;
-    Err(Error::Unavailable("the process has no terminal".into()))
+    agent.resize(&request.container_id, &request.exec_id, request.row, request.column)?;
+    Ok(Empty::new())
 }
 
 /// `None`: the pause container, whose streams have ended.

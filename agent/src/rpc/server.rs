@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use futures::stream::unfold;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
@@ -21,6 +21,8 @@ use crate::config::Address;
 
 /// A runtime opens one connection; a few more leave room for its tools.
 const MAX_CONNECTIONS: usize = 16;
+/// Bytes read ahead from a connection; longer payloads are read past the buffer.
+const READ_BUFFER: usize = 8192;
 
 /// Where calls come from.
 pub enum Peers {
@@ -79,7 +81,7 @@ fn host_only(
                 Err(error) => return Some((Err(error), (listener, room))),
             };
             if let Ok(permit) = room.clone().try_acquire_owned() {
-                return Some((Ok(Counted { stream, _permit: permit }), (listener, room)));
+                return Some((Ok(Counted { stream: buffered(stream), _permit: permit }), (listener, room)));
             }
         }
     })
@@ -96,7 +98,7 @@ fn anyone(
                 Err(error) => return Some((Err(error), (listener, room))),
             };
             if let Ok(permit) = room.clone().try_acquire_owned() {
-                return Some((Ok(Counted { stream, _permit: permit }), (listener, room)));
+                return Some((Ok(Counted { stream: buffered(stream), _permit: permit }), (listener, room)));
             }
         }
     })
@@ -104,8 +106,13 @@ fn anyone(
 
 /// A connection that gives its place back when it ends.
 struct Counted<S> {
-    stream: S,
+    stream: BufReader<S>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A frame's header and a short payload in one system call.
+fn buffered<S: AsyncRead>(stream: S) -> BufReader<S> {
+    BufReader::with_capacity(READ_BUFFER, stream)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -118,7 +125,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -129,5 +136,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

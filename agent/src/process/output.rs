@@ -1,15 +1,16 @@
 //! Output of a process: the kernel's pipe is the bounded buffer, and a host that doesn't read it makes
 //! the process wait. After the process has ended, what it had written is still read, then comes the end.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 
+use super::{Terminal, size_pipe};
 use crate::reaper::Watched;
 
 /// Most bytes that one read returns, whatever the host asks for.
@@ -30,6 +31,7 @@ pub struct Output(Source);
 enum Source {
     Closed,
     Pipe(Mutex<pipe::Receiver>),
+    Terminal(Mutex<Arc<Terminal>>),
 }
 
 impl Output {
@@ -39,8 +41,9 @@ impl Output {
     }
 
     /// A stream, and the end that the process writes to.
-    pub fn pipe(policy: OutputPolicy) -> io::Result<(Self, OwnedFd)> {
+    pub fn pipe(policy: OutputPolicy, size: u32) -> io::Result<(Self, OwnedFd)> {
         let (reader, writer) = io::pipe()?;
+        size_pipe(&writer, size);
         let mut receiver = pipe::Receiver::from_owned_fd(reader.into())?;
         let output = match policy {
             OutputPolicy::Clear => Self(Source::Pipe(Mutex::new(receiver))),
@@ -55,20 +58,46 @@ impl Output {
         Ok((output, writer.into()))
     }
 
+    /// What a terminal shows.
+    pub fn terminal(policy: OutputPolicy, terminal: Arc<Terminal>) -> Self {
+        match policy {
+            OutputPolicy::Clear => Self(Source::Terminal(Mutex::new(terminal))),
+            OutputPolicy::Discard => {
+                tokio::spawn(async move {
+                    let mut buffer = vec![0; 8192];
+                    while matches!(terminal.read(&mut buffer).await, Ok(1..)) {}
+                });
+                Self::closed()
+            }
+        }
+    }
+
     /// Waits for output and returns at most `length` bytes of it; empty at the end.
     ///
     /// A descendant that outlives the process may keep the pipe open: its output after the process' end
     /// is not waited for.
     pub async fn read(&self, length: usize, process: &Watched) -> io::Result<Vec<u8>> {
-        let Source::Pipe(receiver) = &self.0 else {
-            return Ok(Vec::new());
-        };
-        let mut receiver = receiver.lock().await;
-        let mut buffer = vec![0; length.clamp(1, READ_MAX)];
-        let count = tokio::select! {
-            biased;
-            count = receiver.read(&mut buffer) => count?,
-            _ = process.wait() => left_over(&receiver, &mut buffer)?,
+        let mut buffer = Vec::new();
+        let count = match &self.0 {
+            Source::Closed => 0,
+            Source::Pipe(receiver) => {
+                let mut receiver = receiver.lock().await;
+                buffer.resize(length.clamp(1, READ_MAX), 0);
+                tokio::select! {
+                    biased;
+                    count = receiver.read(&mut buffer) => count?,
+                    _ = process.wait() => left_over(&receiver, &mut buffer)?,
+                }
+            }
+            Source::Terminal(terminal) => {
+                let terminal = terminal.lock().await;
+                buffer.resize(length.clamp(1, READ_MAX), 0);
+                tokio::select! {
+                    biased;
+                    count = terminal.read(&mut buffer) => count?,
+                    _ = process.wait() => terminal.left_over(&mut buffer)?,
+                }
+            }
         };
         buffer.truncate(count);
         Ok(buffer)
@@ -86,20 +115,15 @@ fn left_over(receiver: &pipe::Receiver, buffer: &mut [u8]) -> io::Result<usize> 
     }
 }
 
-/// An input that is at its end.
-pub fn null_input() -> io::Result<OwnedFd> {
-    Ok(File::open("/dev/null")?.into())
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs::File;
     use std::io::Write;
 
     use super::*;
     use crate::reaper::Reaper;
 
-    fn running() -> Watched {
+    pub(in super::super) fn running() -> Watched {
         let reaper = Reaper::new();
         let since = reaper.epoch();
         let watched = reaper.adopt(1_000_001, since);
@@ -108,7 +132,7 @@ mod tests {
         watched
     }
 
-    fn ended() -> Watched {
+    pub(in super::super) fn ended() -> Watched {
         let reaper = Reaper::new();
         let since = reaper.epoch();
         reaper.adopt(1_000_001, since)
@@ -116,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_written_before_the_end_is_read_after_it() {
-        let (output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
+        let (output, writer) = Output::pipe(OutputPolicy::Clear, 0).unwrap();
         let mut writer = File::from(writer);
         writer.write_all(b"last words").unwrap();
         // A descendant holds the pipe open.
@@ -129,8 +153,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_running_process_is_waited_for() {
-        let (output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
-        let output = std::sync::Arc::new(output);
+        let (output, writer) = Output::pipe(OutputPolicy::Clear, 0).unwrap();
+        let output = Arc::new(output);
         let process = running();
         let reading = tokio::spawn({
             let output = output.clone();
@@ -144,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_pipe_bounds_what_a_process_can_write_unread() {
-        let (_output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
+        let (_output, writer) = Output::pipe(OutputPolicy::Clear, 0).unwrap();
         // Makes it non-blocking.
         let sender = pipe::Sender::from_owned_fd(writer).unwrap();
         let mut written = 0;
@@ -157,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn discarded_output_ends_at_once_and_never_blocks_the_writer() {
-        let (output, writer) = Output::pipe(OutputPolicy::Discard).unwrap();
+        let (output, writer) = Output::pipe(OutputPolicy::Discard, 0).unwrap();
         let process = running();
         assert_eq!(output.read(8192, &process).await.unwrap(), b"");
         let writing = tokio::task::spawn_blocking(move || File::from(writer).write_all(&[1; 1024 * 1024]));
@@ -165,8 +189,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_configured_size_is_the_pipes() {
+        let (_output, writer) = Output::pipe(OutputPolicy::Clear, 1 << 19).unwrap();
+        assert_eq!(rustix::pipe::fcntl_getpipe_size(&writer).unwrap(), 1 << 19);
+        // More than the kernel allows is no reason to fail.
+        Output::pipe(OutputPolicy::Clear, u32::MAX).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_read_to_its_end() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let terminal = Arc::new(Terminal::new(pty.master).unwrap());
+        terminal.resize(24, 100).unwrap();
+        assert_eq!(rustix::termios::tcgetwinsize(&pty.slave).unwrap().ws_col, 100);
+        let output = Output::terminal(OutputPolicy::Clear, terminal);
+        let mut slave = File::from(pty.slave);
+        slave.write_all(b"hello").unwrap();
+        let process = running();
+        assert_eq!(output.read(100, &process).await.unwrap(), b"hello");
+        slave.write_all(b"last words").unwrap();
+        drop(slave);
+        assert_eq!(output.read(100, &process).await.unwrap(), b"last words");
+        assert_eq!(output.read(100, &process).await.unwrap(), b"", "EIO is the end");
+    }
+
+    #[tokio::test]
     async fn a_huge_read_length_allocates_no_more_than_the_bound() {
-        let (output, writer) = Output::pipe(OutputPolicy::Clear).unwrap();
+        let (output, writer) = Output::pipe(OutputPolicy::Clear, 0).unwrap();
         File::from(writer).write_all(b"x").unwrap();
         assert_eq!(output.read(usize::MAX, &ended()).await.unwrap(), b"x");
     }
