@@ -10,6 +10,7 @@
 //! | [`Watcher`] | ConfigMap and Secret directories that are copied for as long as they change |
 
 mod block;
+mod check;
 mod device;
 mod erofs;
 mod error;
@@ -25,6 +26,7 @@ mod storages;
 mod uevent;
 mod watch;
 
+pub use check::mount_points;
 pub use device::{DeviceNode, DeviceUpdate, add_device};
 pub use error::StorageError;
 pub use machine::Machine;
