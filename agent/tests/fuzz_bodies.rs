@@ -27,13 +27,7 @@ fn lifecycle() -> Vec<u8> {
     let mut sandbox = wire::CreateSandboxRequest::new();
     sandbox.sandbox_id = "s".into();
     sandbox.hostname = "web".into();
-    let mut spec = oci::Spec::new();
-    spec.Version = "1.0.2".into();
-    spec.Process.mut_or_insert_default().Args = vec!["/bin/sh".into()];
-    spec.Annotations.insert("io.kubernetes.cri.container-name".into(), "web".into());
-    let mut create = wire::CreateContainerRequest::new();
-    create.container_id = "c".into();
-    create.OCI = Some(spec).into();
+    let create = create();
     let mut start = wire::StartContainerRequest::new();
     start.container_id = "c".into();
     let mut exec = wire::ExecProcessRequest::new();
@@ -55,6 +49,35 @@ fn lifecycle() -> Vec<u8> {
         call("CopyFile", &copy("c-hosts", 0o100_644, 3, 0, b"abc")),
     ];
     calls.concat()
+}
+
+fn create() -> wire::CreateContainerRequest {
+    let mut spec = oci::Spec::new();
+    spec.Version = "1.0.2".into();
+    let process = spec.Process.mut_or_insert_default();
+    process.Args = vec!["/bin/sh".into()];
+    process.Env = vec!["PATH=/bin".into()];
+    process.Cwd = "/".into();
+    process.Capabilities.mut_or_insert_default().Bounding = vec!["CHOWN".into()];
+    spec.Root.mut_or_insert_default().Path = "/run/kata-containers/c/rootfs".into();
+    spec.Annotations.insert("io.kubernetes.cri.container-name".into(), "web".into());
+    let mut mount = oci::Mount::new();
+    mount.destination = "/etc/hosts".into();
+    mount.source = "/run/kata-containers/shared/containers/c-hosts".into();
+    mount.type_ = "bind".into();
+    mount.options = vec!["rbind".into(), "ro".into()];
+    spec.Mounts.push(mount);
+    let linux = spec.Linux.mut_or_insert_default();
+    linux.CgroupsPath = "/kubepods/c".into();
+    linux.Sysctl.insert("net.core.somaxconn".into(), "1024".into());
+    let mut namespace = oci::LinuxNamespace::new();
+    namespace.Type = "mnt".into();
+    linux.Namespaces.push(namespace);
+    linux.Resources.mut_or_insert_default().Memory.mut_or_insert_default().Limit = 1 << 20;
+    let mut request = wire::CreateContainerRequest::new();
+    request.container_id = "c".into();
+    request.OCI = Some(spec).into();
+    request
 }
 
 fn copy(path: &str, mode: u32, size: i64, offset: i64, data: &[u8]) -> wire::CopyFileRequest {
@@ -128,6 +151,11 @@ proptest! {
     #[test]
     fn damaged_copies(bytes in damaged(copies())) {
         bodies::copies(&bytes);
+    }
+
+    #[test]
+    fn damaged_specifications(bytes in damaged(create().write_to_bytes().unwrap())) {
+        bodies::specifications(&bytes);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use sealpod_agent::log::logger;
 use sealpod_agent::mode::Mode;
 use sealpod_agent::opening::{KeySource, Opening};
 use sealpod_agent::pid1::PowerOff;
-use sealpod_agent::policy::{ROWS, Rule};
+use sealpod_agent::policy::{HostSpec, ROWS, Rule};
 use sealpod_agent::quarantine::{Copy, Quarantine, SHARED};
 use sealpod_agent::reaper::Reaper;
 use sealpod_agent::rpc::{Peers, Service, serve};
@@ -102,6 +102,19 @@ pub(crate) fn copies(data: &[u8]) {
     let mut bytes = 0;
     weigh(&root, &mut bytes);
     assert!(bytes <= 16 << 20, "{bytes} bytes in the quarantine");
+}
+
+/// CreateContainer as it comes from the wire: what of it is looked at is bounded, and means one container at most.
+pub(crate) fn specifications(data: &[u8]) {
+    let Ok(request) = <wire::CreateContainerRequest as protobuf::Message>::parse_from_bytes(data) else {
+        return;
+    };
+    let host = HostSpec::read(&request);
+    assert!(host.mounts.len() <= 512 && host.environment.len() <= 16_384);
+    let Some(spec) = request.OCI.as_ref() else { return };
+    if let Some(name) = &host.name {
+        assert!(spec.Annotations.values().any(|value| value == name), "a name that nobody gave");
+    }
 }
 
 fn weigh(directory: &Path, bytes: &mut u64) {

@@ -7,7 +7,7 @@ pub(crate) const BLOCK: u64 = 4096;
 /// Bytes beside each block: a random IV and HMAC-SHA-256 cut to 128 bits (RFC 4868, section 2.1.1).
 pub(crate) const TAG: u64 = 16 + 16;
 /// Bytes of memory before the first tag: dm-integrity's superblock (4 KiB), and its smallest journal (132 KiB), which
-/// direct mode never uses. What is left over is padding.
+/// direct mode never uses. What is left over takes the first tags.
 pub(crate) const HEAD: u64 = 256 * 1024;
 /// Sectors of 512 bytes in a block.
 const SECTORS: u64 = BLOCK / 512;

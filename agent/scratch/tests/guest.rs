@@ -73,13 +73,16 @@ fn a_file_system_on_it_reads_nothing_of_the_hosts_and_survives_tampering_with_a_
     let Some(mut vm) = Vm::boot(&[hostile(300)]) else { return };
     let reads = vm.ok("reads vda");
     vm.ok("make /dev/vda v memory");
+    assert_eq!(vm.ok("reads vda"), reads, "something of the host's was read");
     vm.ok("format v");
     vm.ok("mount v /v");
     assert_eq!(vm.ok("ls /v"), "");
     vm.ok("create /v/one 1 8");
     vm.ok("tree /v 3000");
-    vm.ok("sync");
-    assert_eq!(vm.ok("reads vda"), reads, "something was read that this guest didn't write");
+    vm.ok("forget");
+    assert_eq!(vm.ok("cat /v/one"), format!("1 {}", 8 * MIB));
+    // A block that was not written before it was read would have failed its tag.
+    assert!(!vm.console().contains("INTEGRITY"), "{}", vm.console());
 
     let before = vm.disk(0);
     vm.ok("create /v/two 2 8");
@@ -103,7 +106,8 @@ fn a_file_system_on_it_reads_nothing_of_the_hosts_and_survives_tampering_with_a_
     vm.ok("drop v");
     assert_eq!(vm.ok("cat /v/three"), format!("3 {MIB}"));
     vm.ok("umount /v");
-    assert_eq!(vm.ok("layers"), "0");
+    // The kernel removes one layer after the other.
+    assert!((0..1000).any(|_| vm.ok("layers") == "0"), "something is left");
 }
 
 /// What `Tags::Device` promises and what it doesn't.
@@ -121,33 +125,35 @@ fn tags_on_the_device_notice_all_but_an_older_block_with_its_tag() {
     vm.ok("umount /v");
 
     let block = |number: usize| number * BLOCK..(number + 1) * BLOCK;
-    // One block for each of the device's tag blocks, so that the kernel's cache doesn't hold them all.
+    // A block for each of the device's tag blocks, upwards: what was used last stays in the kernel's cache.
     let fill = |vm: &mut Vm| {
-        for number in (1..data / BLOCK / 128).rev() {
+        for number in 1..data / BLOCK / 128 {
             vm.ok(&format!("write v {} 9", number * 128));
         }
         vm.ok("forget");
     };
-    vm.ok("write v 100 1");
-    vm.ok("write v 101 1");
-    vm.ok("write v 102 1");
+    // The first tags are in memory even so: what dm-integrity leaves free behind its own structures.
+    let in_memory = (256 * 1024 - (4 + 132) * 1024) / 32;
+    let tag = |number: usize| data + (number - in_memory) * 32..data + (number - in_memory + 1) * 32;
+    vm.ok("write v 5000 1");
+    vm.ok("write v 5001 1");
+    vm.ok("write v 5002 1");
     fill(&mut vm);
     let old = vm.disk(0);
-    vm.ok("write v 100 2");
-    vm.ok("write v 101 2");
+    vm.ok("write v 5000 2");
+    vm.ok("write v 5001 2");
     fill(&mut vm);
-    let tag = |number: usize| data + number * 32..data + (number + 1) * 32;
     vm.change(0, |disk| {
-        // The whole of 100, only the data of 101, and the tag of 101 for 102.
-        disk[block(100)].copy_from_slice(&old[block(100)]);
-        disk.copy_within(tag(101), tag(102).start);
-        disk[tag(100)].copy_from_slice(&old[tag(100)]);
-        disk[block(101)].copy_from_slice(&old[block(101)]);
+        // The whole of 5000, only the data of 5001, and the tag of 5001 for 5002.
+        disk.copy_within(tag(5001), tag(5002).start);
+        disk[block(5000)].copy_from_slice(&old[block(5000)]);
+        disk[tag(5000)].copy_from_slice(&old[tag(5000)]);
+        disk[block(5001)].copy_from_slice(&old[block(5001)]);
     });
     vm.ok("forget");
-    assert_eq!(vm.ok("read v 100"), format!("1 {BLOCK}"), "this host's old block is not noticed");
-    assert_eq!(vm.err("read v 101"), EIO);
-    assert_eq!(vm.err("read v 102"), EIO);
+    assert_eq!(vm.ok("read v 5000"), format!("1 {BLOCK}"), "the older block with its older tag");
+    assert_eq!(vm.err("read v 5001"), EIO);
+    assert_eq!(vm.err("read v 5002"), EIO);
     vm.ok("close v");
     assert_eq!(vm.ok("layers"), "0");
 }

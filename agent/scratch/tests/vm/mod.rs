@@ -72,8 +72,7 @@ impl Vm {
         loop {
             let mut line = String::new();
             if self.stdout.read_line(&mut line).unwrap() == 0 {
-                let console = std::fs::read(self.directory.path().join("console")).unwrap_or_default();
-                panic!("the guest ended; its console:\n{}", String::from_utf8_lossy(&console));
+                panic!("the guest ended; its console:\n{}", self.console());
             }
             if let Some(answer) = line.trim_end().strip_prefix("= ") {
                 return answer.to_owned();
@@ -101,6 +100,12 @@ impl Vm {
         answer.strip_prefix("err ").unwrap_or_else(|| panic!("{command} succeeded: {answer}")).to_owned()
     }
 
+    /// What the kernel said.
+    pub(crate) fn console(&self) -> String {
+        let console = std::fs::read(self.directory.path().join("console")).unwrap_or_default();
+        String::from_utf8_lossy(&console).into_owned()
+    }
+
     /// What the host's side of a disk holds now.
     pub(crate) fn disk(&self, number: usize) -> Vec<u8> {
         std::fs::read(self.directory.path().join(format!("disk{number}"))).unwrap()
@@ -125,8 +130,7 @@ impl Drop for Vm {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let console = std::fs::read(self.directory.path().join("console")).unwrap_or_default();
-            eprintln!("the guest's console:\n{}", String::from_utf8_lossy(&console));
+            eprintln!("the guest's console:\n{}", self.console());
         }
     }
 }
