@@ -49,8 +49,8 @@ pub struct Grants {
     /// are untrusted, and never replace a sealed variable.
     #[serde(skip_serializing_if = "is_false")]
     pub service_links: bool,
-    /// The only ports on which the pod may be reached from outside, TCP and UDP. `None`: the guest
-    /// filters nothing; the network is the host's.
+    /// The only ports on which the pod may be reached from outside. Reserved: refused until the guest
+    /// filters them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<BTreeSet<u16>>,
     /// Debug containers that may be added to the running pod.
