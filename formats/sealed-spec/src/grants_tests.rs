@@ -86,6 +86,10 @@ fn the_good_one_is_good_and_round_trips() {
 #[test]
 fn each_rule_refuses() {
     let many: Vec<_> = (0..65).map(|n| format!("kbs:///acme/secret/k{n}")).collect();
+    let many_items: Value = vec![json!({ "key": "k", "path": "p" }); 1025].into();
+    let many_files: serde_json::Map<_, _> =
+        (0..1025).map(|n| (format!("f{n}"), json!({ "data": "", "mode": 0 }))).collect();
+    let many_files = Value::Object(many_files);
     let debug = |field: &str| format!("/grants/debug/container/{field}");
     let cases: Vec<(String, Value, &str)> = vec![
         ("/grants/attach".into(), json!(["no"]), "attach for \"no\": no such container"),
@@ -158,6 +162,38 @@ fn each_rule_refuses() {
             json!([{ "name": "N", "valueFrom": { "fieldRef": { "fieldPath": "spec.nodeName" } } }]),
             "downward for \"spec.nodeName\"",
         ),
+        (
+            "/pod/containers/0/env/2/value".into(),
+            json!("x"),
+            "containers[0].env[2].valueFrom: value and valueFrom exclude",
+        ),
+        (
+            "/pod/containers/0/env/2/valueFrom".into(),
+            json!({}),
+            "containers[0].env[2].valueFrom: exactly one",
+        ),
+        (
+            "/pod/containers/0/env/2/valueFrom/fieldRef".into(),
+            json!({ "fieldPath": "status.podIP" }),
+            "containers[0].env[2].valueFrom: exactly one",
+        ),
+        (
+            "/pod/containers/0/env/0/valueFrom/fieldRef/apiVersion".into(),
+            json!("v2"),
+            "containers[0].env[0].valueFrom.fieldRef",
+        ),
+        ("/pod/volumes/1/sealedFiles/files/a~1b/data".into(), json!("?"), "base64 is needed"),
+        ("/pod/volumes/1/sealedFiles/files/a~1b/mode".into(), json!(0o1000), "permission bits"),
+        (
+            "/pod/volumes/1/sealedFiles/files/a".into(),
+            json!({ "data": "", "mode": 0 }),
+            "the name of its directory",
+        ),
+        ("/pod/volumes/1/emptyDir".into(), json!({}), "volumes[1]: exactly one"),
+        ("/pod/volumes/0/configMap/items".into(), many_items, "at most 1024 items"),
+        ("/pod/volumes/1/sealedFiles/files".into(), many_files, "at most 1024 files"),
+        ("/pod/initContainers/1/restartPolicy".into(), Value::Null, "initContainers[1].startupProbe"),
+        ("/pod/initContainers/0/lifecycle".into(), json!({}), "initContainers[0].lifecycle"),
         ("/grants/logs".into(), json!("loud"), "grants.logs"),
         ("/grants/logs".into(), json!({ "sealed": { "recipient": "p256:x" } }), "grants.logs"),
         ("/grants/logs".into(), json!({ "sealed": {} }), "grants.logs"),
