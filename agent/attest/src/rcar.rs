@@ -138,4 +138,4 @@ fn protocol(detail: impl Into<String>) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

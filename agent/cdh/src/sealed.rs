@@ -127,4 +127,4 @@ fn wrong(detail: &'static str) -> Refusal {
 
 #[cfg(test)]
 #[path = "sealed_tests.rs"]
-mod tests;
+pub(crate) mod tests;

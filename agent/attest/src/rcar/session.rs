@@ -125,3 +125,7 @@ impl Session {
         attested.key.open(&answer).map_err(|error| protocol(format!("{uri}: {}", chain(&error))).into())
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! The handshake against brokers that lie, one lie at a time.
 
-mod broker;
+pub(crate) mod broker;
 
 use std::sync::atomic::Ordering;
 
@@ -13,9 +13,9 @@ use super::*;
 use crate::initdata::verified_for_tests;
 use crate::testing::{FakeTee, document};
 
-const URL: &str = "https://broker.example:8443";
+pub(crate) const URL: &str = "https://broker.example:8443";
 
-fn patience() -> Patience {
+pub(crate) fn patience() -> Patience {
     Patience {
         attempts: 3,
         pause: Duration::from_millis(1),
@@ -25,13 +25,13 @@ fn patience() -> Patience {
 }
 
 /// Initdata that pins `ca`, and the launch that bound it.
-fn guest(ca: &str) -> (VerifiedInitdata, Arc<dyn Tee>) {
+pub(crate) fn guest(ca: &str) -> (VerifiedInitdata, Arc<dyn Tee>) {
     let text = document(URL, Via::Relay, ca);
     let host_data = sealed_spec::initdata::digest(text.as_bytes());
     (verified_for_tests(text.as_bytes(), &host_data), Arc::new(FakeTee { host_data }))
 }
 
-fn tcp(address: std::net::SocketAddr) -> Transport {
+pub(crate) fn tcp(address: std::net::SocketAddr) -> Transport {
     Transport::Tcp { host: address.ip().to_string(), port: address.port() }
 }
 

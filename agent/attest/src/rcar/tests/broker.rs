@@ -24,11 +24,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-pub(super) const KEY: [u8; 32] = [0x5a; 32];
+pub(crate) const KEY: [u8; 32] = [0x5a; 32];
 
 /// What the broker does wrong, or is made to say.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     None,
     /// Refuses on a path that contains this, the first n times.
     Refuses(&'static str, Code, usize),
@@ -50,13 +50,13 @@ pub(super) enum Fault {
     Silent,
 }
 
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(crate) pem: String,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -65,7 +65,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    pub(super) fn server(&self, name: &str, expired: bool) -> TlsAcceptor {
+    pub(crate) fn server(&self, name: &str, expired: bool) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         if expired {
@@ -87,17 +87,17 @@ impl Authority {
     }
 }
 
-pub(super) struct Broker {
-    pub(super) address: SocketAddr,
-    pub(super) state: Arc<State>,
+pub(crate) struct Broker {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: Arc<State>,
 }
 
-pub(super) struct State {
+pub(crate) struct State {
     fault: Fault,
     initdata: String,
     faults_left: AtomicUsize,
-    pub(super) connections: AtomicUsize,
-    pub(super) handshakes: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) handshakes: AtomicUsize,
     session: Mutex<Session>,
 }
 
@@ -110,7 +110,7 @@ struct Session {
 }
 
 impl Broker {
-    pub(super) async fn start(tls: TlsAcceptor, initdata: &str, fault: Fault) -> Self {
+    pub(crate) async fn start(tls: TlsAcceptor, initdata: &str, fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let times = if let Fault::Refuses(_, _, times) = &fault { *times } else { usize::MAX };
@@ -145,6 +145,7 @@ type Answer = Response<Full<Bytes>>;
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
     let cookie = request.headers().get("cookie").map(|value| value.to_str().unwrap().to_owned());
+    let token = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut response = match &state.fault {
         Fault::Silent => std::future::pending().await,
@@ -155,7 +156,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer,
             state.faults_left.fetch_sub(1, Ordering::SeqCst);
             error(&Refusal::new(*code, "because").to_string())
         }
-        _ => serve(&state, &path, cookie.as_deref(), &body),
+        _ => serve(&state, &path, cookie.as_deref(), token.as_deref(), &body),
     };
     if state.fault == Fault::HangsUp {
         response.headers_mut().insert("connection", "close".parse().unwrap());
@@ -164,7 +165,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer,
 }
 
 /// RCAR as a strict broker does it; what isn't right is refused.
-fn serve(state: &State, path: &str, cookie: Option<&str>, body: &[u8]) -> Answer {
+fn serve(state: &State, path: &str, cookie: Option<&str>, token: Option<&str>, body: &[u8]) -> Answer {
     let mut session = state.session.lock().unwrap();
     let expected_cookie = format!("kbs-session-id=s{}", session.number);
     match path {
@@ -216,6 +217,15 @@ fn serve(state: &State, path: &str, cookie: Option<&str>, body: &[u8]) -> Answer
             };
             session.last = Some(jwe.clone());
             respond(200, serde_json::to_vec(&jwe).unwrap())
+        }
+        // Any number of resources of an attested guest, by its cookie or its token.
+        "/kbs/v0/resource/team/db/password" => {
+            assert!(cookie == Some(expected_cookie.as_str()) || token == Some("Bearer a.b.c"));
+            let Some(attested) = &session.attested else { return error("no such session") };
+            let guest = &attested.runtime_data.tee_pubkey;
+            let foreign = EphemeralKey::generate().unwrap().public_jwk();
+            let to = if state.fault == Fault::ForeignKey { &foreign } else { guest };
+            respond(200, serde_json::to_vec(&wrap(to, b"hunter2").unwrap()).unwrap())
         }
         _ => respond(404, "{}"),
     }
