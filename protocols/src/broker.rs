@@ -14,6 +14,10 @@ pub const REGISTRATIONS_PATH: &str = "/sealpod/v1/registrations";
 pub const POLICIES_PATH: &str = "/sealpod/v1/policies";
 /// `POST`: a retirement.
 pub const RETIREMENTS_PATH: &str = "/sealpod/v1/retirements";
+/// `POST`: a resource with its statement.
+pub const RESOURCES_PATH: &str = "/sealpod/v1/resources";
+/// Largest resource, in bytes.
+pub const MAX_RESOURCE: usize = 256 * 1024;
 /// `GET`: is the broker up, and whom does it trust.
 pub const HEALTH_PATH: &str = "/sealpod/v1/health";
 
@@ -35,6 +39,22 @@ impl fmt::Debug for RegistrationRequest {
     }
 }
 
+/// A resource and what its owner says of it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceRequest {
+    /// Signed [`Resource`](crate::owner::Resource).
+    pub resource: String,
+    /// The bytes, base64url, at most [`MAX_RESOURCE`]. A secret.
+    pub content: Zeroizing<String>,
+}
+
+impl fmt::Debug for ResourceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResourceRequest").field("resource", &self.resource).finish_non_exhaustive()
+    }
+}
+
 /// A policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +71,7 @@ pub struct RetirementRequest {
     pub retirement: String,
 }
 
-/// The answer to each of the three: where the audit log stands after it.
+/// The answer to each of these: where the audit log stands after it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accepted {

@@ -1,4 +1,4 @@
-//! What owners sign: registrations, policies and retirements, as compact JWS (RFC 7515) with EdDSA.
+//! What owners sign: registrations, resources, policies and retirements, as compact JWS (RFC 7515) with EdDSA.
 //! Header and payload are canonical JSON, so one statement has one form and every other is refused.
 
 mod policy;
@@ -17,7 +17,7 @@ use crate::name::{self, NameError};
 use crate::rcar::UriError;
 pub use crate::signing::{KeyError, PublicKey as OwnerPublicKey, SigningKey as OwnerKey};
 pub use policy::{LaunchDigest, MinimumTcb, PolicyError, PolicyTee, ReleasePolicy, Releases, SnpPolicy};
-pub use statement::{PolicyStatement, Registration, Retirement};
+pub use statement::{KEY_KIND, PolicyStatement, Registration, Resource, Retirement};
 
 /// Longest signed statement, in bytes of its compact form.
 pub const MAX_STATEMENT: usize = 256 * 1024;

@@ -34,7 +34,8 @@ pub(crate) struct Attested {
 pub(crate) struct Named {
     /// Digest of the one sealed spec that the guest can open.
     pub(crate) sealed_spec: SpecDigest,
-    key_id: KeyId,
+    /// Its key.
+    pub(crate) key_id: KeyId,
 }
 
 impl From<SealpodConfig> for Named {

@@ -9,6 +9,9 @@ use crate::rcar::ResourceUri;
 /// Numbers have to survive every JSON reader.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 const MAX_IMAGES: usize = 256;
+const MAX_INIT_DATA: usize = 64;
+/// Type of the addresses that spec keys have.
+pub const KEY_KIND: &str = "sealed-spec";
 
 /// One sealing: this spec, this key, this revision of a lineage.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,6 +72,57 @@ impl Statement for Registration {
             return Err(StatementError::Value { field: "images", problem: "must name 1 to 256 digests" });
         }
         self.images.iter().try_for_each(|digest| Ok(name::digest(digest)?))
+    }
+}
+
+/// Bytes for guests of a lineage: what containers ask the broker for. Created once, never replaced.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// The owner.
+    pub repository: String,
+    /// `kbs:///<repository>/<type>/<tag>`; any type but `sealed-spec`, which holds keys.
+    pub uri: String,
+    /// `sha256:` digest of the bytes.
+    pub sha256: String,
+    /// Whose guests get it: those that would get the key of their own revision of this lineage. Its policy
+    /// is also what guests under a policy are held against.
+    pub lineage: String,
+    /// `sha256:` digests of the initdata of guests under a policy (`policy.rego`) that get it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_data: Vec<String>,
+}
+
+impl Statement for Resource {
+    const TYPE: &str = "sealpod-resource";
+
+    fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    fn validate(&self) -> Result<(), StatementError> {
+        line(&self.repository, &self.lineage)?;
+        name::digest(&self.sha256)?;
+        let uri: ResourceUri = self.uri.parse().map_err(StatementError::KeyId)?;
+        if uri.repository() != self.repository {
+            return Err(StatementError::Value {
+                field: "uri",
+                problem: "must be below the owner's repository",
+            });
+        }
+        if uri.kind() == KEY_KIND {
+            return Err(StatementError::Value {
+                field: "uri",
+                problem: "must not be of the type that holds keys",
+            });
+        }
+        if self.init_data.len() > MAX_INIT_DATA {
+            return Err(StatementError::Value {
+                field: "init_data",
+                problem: "must name at most 64 digests",
+            });
+        }
+        self.init_data.iter().try_for_each(|digest| Ok(name::digest(digest)?))
     }
 }
 

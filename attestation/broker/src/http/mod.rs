@@ -14,7 +14,9 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use protocols::broker::{HEALTH_PATH, Health, POLICIES_PATH, REGISTRATIONS_PATH, RETIREMENTS_PATH};
+use protocols::broker::{
+    HEALTH_PATH, Health, POLICIES_PATH, REGISTRATIONS_PATH, RESOURCES_PATH, RETIREMENTS_PATH,
+};
 use protocols::rcar::{ATTEST_PATH, AUTH_PATH, KbsError, RESOURCE_PATH};
 
 use crate::broker::Broker;
@@ -33,6 +35,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route(ATTEST_PATH, post(rcar::attest))
         .route(&format!("{RESOURCE_PATH}/{{*path}}"), get(rcar::resource))
         .route(REGISTRATIONS_PATH, post(owner_api::register))
+        .route(RESOURCES_PATH, post(owner_api::keep))
         .route(POLICIES_PATH, post(owner_api::add_policy))
         .route(RETIREMENTS_PATH, post(owner_api::retire))
         .route(HEALTH_PATH, get(health))

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use protocols::broker::{Accepted, PolicyRequest, RegistrationRequest, RetirementRequest};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use protocols::broker::{
+    Accepted, MAX_RESOURCE, PolicyRequest, RegistrationRequest, ResourceRequest, RetirementRequest,
+};
 use protocols::name;
 use protocols::owner::{
-    MAX_STATEMENT, PolicyStatement, Registration, Retirement, Statement, StatementError, Verified,
+    MAX_STATEMENT, PolicyStatement, Registration, Resource, Retirement, Statement, StatementError, Verified,
     claimed_repository,
 };
 use protocols::refusal::Code;
 use sealed_spec::SpecKey;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::answer::Refused;
 use super::body;
@@ -24,11 +28,19 @@ use crate::store::{Outcome, Tx};
 
 /// Bytes of a body: a statement, a key, and JSON around them.
 const STATEMENT_BYTES: usize = MAX_STATEMENT + 4096;
+/// The same with a resource in base64url.
+const RESOURCE_BYTES: usize = STATEMENT_BYTES + MAX_RESOURCE.div_ceil(3) * 4;
 
 pub(super) async fn register(State(broker): State<Arc<Broker>>, request: Request) -> Response {
     broker.counters().statements.add();
     let result = take_registration(&broker, request).await;
     answer(&broker, "register", result.map(|accepted| Json(accepted).into_response()))
+}
+
+pub(super) async fn keep(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    broker.counters().statements.add();
+    let result = take_resource(&broker, request).await;
+    answer(&broker, "resource", result.map(|accepted| Json(accepted).into_response()))
 }
 
 pub(super) async fn add_policy(State(broker): State<Arc<Broker>>, request: Request) -> Response {
@@ -75,6 +87,39 @@ async fn take_registration(broker: &Broker, request: Request) -> Result<Accepted
                      never replaced; seal with a higher --revision",
                     registration.revision, registration.lineage
                 ),
+            ));
+        }
+    }
+    accept(tx).await
+}
+
+async fn take_resource(broker: &Broker, request: Request) -> Result<Accepted, Refused> {
+    let (parts, stream) = request.into_parts();
+    let request: ResourceRequest = body::json(&parts, stream, RESOURCE_BYTES, Code::Statement).await?;
+    let resource: Verified<Resource> = verify(broker, &request.resource).await?;
+    let content = BASE64_URL_SAFE_NO_PAD.decode(request.content.as_bytes()).map(Zeroizing::new);
+    let content = content
+        .ok()
+        .filter(|content| content.len() <= MAX_RESOURCE)
+        .ok_or_else(|| Refused::new(Code::Statement, "content is not base64url of at most 256 KiB"))?;
+    if name::sha256(&content) != resource.sha256 {
+        return Err(Refused::new(Code::Statement, "content is not the one whose hash the statement names"));
+    }
+    let mut tx = broker.store().begin().await?;
+    match tx.keep(&resource, &content).await? {
+        Outcome::Added => {
+            let Resource { repository, uri, lineage, init_data, .. } = &*resource;
+            let detail = json!({
+                "repository": repository, "lineage": lineage, "init_data": init_data,
+                "statement": name::sha256(resource.jws().as_bytes()),
+            });
+            tx.record("resource.kept", uri, detail).await?;
+        }
+        Outcome::Same => {}
+        Outcome::Taken(holder) => {
+            return Err(Refused::new(
+                Code::VersionExists,
+                format!("{holder} exists, and resources are never replaced; push it under another tag"),
             ));
         }
     }

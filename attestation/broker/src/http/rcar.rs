@@ -115,8 +115,8 @@ async fn release_resource(broker: &Broker, request: &Parts) -> Answer {
     let released = release::release(broker, attested, uri).await?;
     let text = serde_json::to_vec(&released.jwe)
         .map_err(|_| Refused::new(Code::Internal, "the wrapped key can't be written as JSON"))?;
-    let delivery =
-        Delivery { content: Some(text.into()), release: Some((broker.deliveries(), released.release)) };
+    let release = released.release.map(|release| (broker.deliveries(), release));
+    let delivery = Delivery { content: Some(text.into()), release };
     let mut response = Response::new(Body::new(delivery));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(checkpoint) = released.checkpoint {

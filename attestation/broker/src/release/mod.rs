@@ -4,6 +4,7 @@
 //! force → a row for the release and its audit record → the key, wrapped to the attested key.
 
 mod queue;
+mod resource;
 
 pub(crate) use queue::Queue;
 
@@ -24,7 +25,8 @@ use crate::store::{Registered, Release, Standing, Tx};
 /// A released key on its way out.
 pub(crate) struct Released {
     pub(crate) jwe: JweFlattened,
-    pub(crate) release: Release,
+    /// None for a resource: it isn't counted.
+    pub(crate) release: Option<Release>,
     /// Where the audit log stands, if this request added to it.
     pub(crate) checkpoint: Option<Checkpoint>,
 }
@@ -129,7 +131,7 @@ async fn decide<'a>(
 pub(crate) fn nothing_to_release() -> Refused {
     Refused::new(
         Code::Resource,
-        "there is no such key for this guest's sealed spec; check that the pod is deployed as 'sealpod seal' \
+        "there is no such key or resource for this guest; check that the pod is deployed as 'sealpod seal' \
          wrote it and that 'sealpod push' ran",
     )
 }

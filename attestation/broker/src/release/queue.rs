@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use protocols::audit::Checkpoint;
+use protocols::owner::KEY_KIND;
 use protocols::rcar::ResourceUri;
 use protocols::refusal::Code;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
-use super::{Grant, decide};
+use super::{Grant, decide, resource};
 use crate::appraise::Attested;
 use crate::clock::Clock;
 use crate::denials::Denials;
@@ -25,7 +26,7 @@ const BATCH: usize = 64;
 /// A release whose record is on the disk, with the key that may leave now.
 pub(super) struct Recorded {
     pub(super) key: Zeroizing<Vec<u8>>,
-    pub(super) release: Release,
+    pub(super) release: Option<Release>,
     /// Where the audit log stands, if this request added to it.
     pub(super) checkpoint: Option<Checkpoint>,
 }
@@ -104,9 +105,8 @@ impl Writer {
         let mut tx = self.store.begin().await?;
         let (mut outcomes, mut records) = (Vec::with_capacity(jobs.len()), false);
         for job in jobs {
-            outcomes.push(match decide(&mut tx, &job.attested, &job.uri).await {
-                Ok(grant) => {
-                    let (key, release, new) = record(&mut tx, grant).await?;
+            outcomes.push(match one(&mut tx, job).await {
+                Ok((key, release, new)) => {
                     records |= new;
                     Ok((key, release, new))
                 }
@@ -141,6 +141,20 @@ impl Writer {
         });
         Ok(tx.record("release.denied", &uri.to_string(), detail).await?)
     }
+}
+
+type Outcome = (Zeroizing<Vec<u8>>, Option<Release>, bool);
+
+/// A key, or a resource: addresses of the keys' type are only ever keys.
+async fn one(tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, Refused> {
+    if job.uri.kind() == KEY_KIND {
+        let grant = decide(tx, &job.attested, &job.uri).await?;
+        let (key, release, new) = record(tx, grant).await?;
+        return Ok((key, Some(release), new));
+    }
+    let granted = resource::grant(tx, &job.attested, &job.uri).await?;
+    tx.record("resource.released", &job.uri.to_string(), granted.detail).await?;
+    Ok((granted.content, None, true))
 }
 
 /// Reserves the release and records it. Nothing of it counts before the transaction is committed.

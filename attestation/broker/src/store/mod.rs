@@ -7,6 +7,7 @@
 mod audit_log;
 mod owners;
 mod releases;
+mod resources;
 mod schema;
 mod standing;
 mod statements;
@@ -28,6 +29,7 @@ use crate::secrets::{MasterKey, Place, SecretError};
 pub use audit_log::Exported;
 pub use owners::Enrolment;
 pub use releases::{Release, Reservation};
+pub(crate) use resources::Kept;
 pub use standing::Standing;
 pub use statements::{Outcome, Registered};
 

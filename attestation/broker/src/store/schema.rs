@@ -11,7 +11,9 @@ struct Migration {
     statements: &'static [&'static str],
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
+const MIGRATIONS: &[Migration] = &[FIRST, RESOURCES];
+
+const FIRST: Migration = Migration {
     version: 1,
     statements: &[
         // One row a fact about the database itself.
@@ -74,7 +76,21 @@ const MIGRATIONS: &[Migration] = &[Migration {
             BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END",
         "CREATE TABLE checkpoints (seq INTEGER PRIMARY KEY, checkpoint TEXT NOT NULL) STRICT",
     ],
-}];
+};
+
+const RESOURCES: Migration = Migration {
+    version: 2,
+    statements: &[
+        // Create-only, like registrations; what decides is the owner's signed statement in the row.
+        "CREATE TABLE resources (
+            uri TEXT PRIMARY KEY,
+            repository TEXT NOT NULL REFERENCES owners,
+            statement TEXT NOT NULL,
+            sealed_content BLOB NOT NULL,
+            created_at TEXT NOT NULL
+        ) STRICT",
+    ],
+};
 
 /// Brings the database up to this program's version.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {

@@ -149,7 +149,7 @@ impl Tx<'_> {
     }
 
     /// The policy in force for a lineage.
-    async fn policy(
+    pub(super) async fn policy(
         &mut self,
         repository: &str,
         lineage: &str,
@@ -225,7 +225,7 @@ impl Tx<'_> {
             .map_err(query("look up a retirement"))
     }
 
-    async fn reverify<S: Statement>(
+    pub(super) async fn reverify<S: Statement>(
         &mut self,
         repository: &str,
         jws: &str,

@@ -9,5 +9,6 @@ mod command;
 mod guest;
 mod owners;
 mod release;
+mod resources;
 mod support;
 mod wire;

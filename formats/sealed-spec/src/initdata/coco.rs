@@ -162,7 +162,7 @@ impl Kbc {
         }
         ignored.add("cdh.toml kbc.", self.others.keys());
         let url = self.url.filter(|url| !url.is_empty());
-        url.map(|url| access(HUB_ENTRY, "kbc.kbs_cert", url, self.kbs_cert)).transpose()
+        url.map(|url| access(HUB_ENTRY, "kbc.kbs_cert", &url, self.kbs_cert)).transpose()
     }
 }
 
@@ -171,10 +171,10 @@ fn token_config(config: toml::Value, ignored: &mut Names) -> Result<BrokerAccess
         refuse(ATTESTER_ENTRY, &format!("token_configs.kbs: {}", error.message()))
     })?;
     ignored.add("aa.toml token_configs.kbs.", config.others.keys());
-    access(ATTESTER_ENTRY, "token_configs.kbs.cert", config.url, config.cert)
+    access(ATTESTER_ENTRY, "token_configs.kbs.cert", &config.url, config.cert)
 }
 
-fn access(entry: &str, key: &str, url: String, cert: Option<String>) -> Result<BrokerAccess, InitdataError> {
+fn access(entry: &str, key: &str, url: &str, cert: Option<String>) -> Result<BrokerAccess, InitdataError> {
     let url = url.trim_end_matches('/').to_owned();
     let cert = cert.filter(|cert| !cert.trim().is_empty());
     if url.strip_prefix("http://").is_some_and(host_port) {

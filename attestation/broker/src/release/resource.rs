@@ -1,0 +1,79 @@
+//! Resources: released to whom the key of their own sealed spec would be, if it is of the resource's lineage;
+//! and to guests under a policy whose initdata the owner listed, if the lineage's release policy takes them.
+
+use protocols::owner::Resource;
+use protocols::rcar::ResourceUri;
+use protocols::refusal::Code;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{decide, nothing_to_release, reference_values};
+use crate::appraise::{Attested, denied};
+use crate::http::Refused;
+use crate::store::{Kept, Tx};
+
+/// A resource that may leave, and what the audit log says of it.
+pub(super) struct Granted {
+    pub(super) content: Zeroizing<Vec<u8>>,
+    pub(super) detail: Value,
+}
+
+/// Decides, and opens the resource.
+pub(super) async fn grant(
+    tx: &mut Tx<'_>,
+    attested: &Attested,
+    uri: &ResourceUri,
+) -> Result<Granted, Refused> {
+    let Some(kept) = tx.kept(&uri.to_string()).await? else {
+        return Err(nothing_to_release().because("no such resource is kept"));
+    };
+    let Resource { repository, lineage, .. } = kept.statement().clone();
+    let launch = match attested.sealed() {
+        Ok(named) => {
+            let key: ResourceUri = named
+                .key_id
+                .as_str()
+                .parse()
+                .map_err(|_| nothing_to_release().because("the guest's key id is no address"))?;
+            // Another owner's guests learn nothing, not even why.
+            if key.repository() != repository {
+                return Err(nothing_to_release().because("the guest is of another repository"));
+            }
+            let grant = decide(tx, attested, &key).await?;
+            let own = grant.registered.statement();
+            if own.repository != repository || own.lineage != lineage {
+                let reason = format!("the guest is of lineage '{}'", own.lineage);
+                return Err(nothing_to_release().because(reason));
+            }
+            grant.evidence.launch_digest_name().to_owned()
+        }
+        Err(_) => under_policy(tx, attested, &kept).await?,
+    };
+    let content = tx.open_kept(&kept)?;
+    let detail = json!({
+        "repository": repository,
+        "lineage": lineage,
+        "attested_key": attested.thumbprint(),
+        "init_data": attested.init_data(),
+        "launch": launch,
+        "verdict": attested.verdict(),
+    });
+    Ok(Granted { content, detail })
+}
+
+/// A guest without a sealed spec: the name of its launch digest.
+async fn under_policy(tx: &mut Tx<'_>, attested: &Attested, kept: &Kept) -> Result<String, Refused> {
+    let Resource { lineage, init_data, .. } = kept.statement();
+    let listed = attested.init_data().is_some_and(|own| init_data.contains(&own));
+    if !listed {
+        return Err(nothing_to_release().because("the guest's initdata is not one that the resource lists"));
+    }
+    let Some(policy) = tx.policy_for(kept).await? else {
+        return Err(Refused::new(
+            Code::PolicyMissing,
+            format!("lineage '{lineage}' has no release policy; its owner adds one with 'sealpod push'"),
+        ));
+    };
+    let evidence = attested.appraised().grant(&reference_values(&policy.policy)?).map_err(denied)?;
+    Ok(evidence.launch_digest_name().to_owned())
+}
