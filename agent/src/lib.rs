@@ -24,6 +24,7 @@ pub mod container;
 pub mod error;
 pub mod guarded;
 pub mod images;
+mod kernel;
 pub mod launch;
 pub mod log;
 pub mod mode;

@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{self, Signal};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use rustix::process::{WaitOptions, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 use tokio::sync::watch;
+
+use crate::kernel;
 
 /// Statuses of processes that nobody has adopted yet; older ones are forgotten.
 const UNCLAIMED: usize = 256;
@@ -170,8 +170,7 @@ impl Reaper {
         if !table.live.contains_key(&process.pid) || process.code().is_some() {
             return Err(SignalError::Gone);
         }
-        let signal = Signal::try_from(number).map_err(SignalError::Kernel)?;
-        match signal::kill(Pid::from_raw(process.pid), signal) {
+        match kernel::send_signal(process.pid, number) {
             Ok(()) => Ok(()),
             Err(Errno::ESRCH) => Err(SignalError::Gone),
             Err(errno) => Err(SignalError::Kernel(errno)),
@@ -181,14 +180,12 @@ impl Reaper {
     /// Reaps everything that has ended.
     pub fn reap(&self) {
         let mut table = self.table();
-        while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            let (pid, code) = match status {
-                WaitStatus::Exited(pid, code) => (pid, code),
-                WaitStatus::Signaled(pid, signal, _) => (pid, 128 + signal as i32),
-                WaitStatus::StillAlive => break,
-                _ => continue,
-            };
-            record(&mut table, pid.as_raw(), code);
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            // A signal need not have a name: there are real-time ones.
+            let killed = status.terminating_signal().map(|number| 128 + number);
+            if let Some(code) = status.exit_status().or(killed) {
+                record(&mut table, pid.as_raw_nonzero().get(), code);
+            }
         }
     }
 

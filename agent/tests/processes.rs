@@ -134,6 +134,11 @@ fn signals_end_what_they_are_meant_for() {
         bed.exec("c1", "e1", process(&["/bin/sleep", "1000"])).await.unwrap();
         bed.signal("c1", "e1", libc::SIGHUP).await.unwrap();
         assert_eq!(bed.wait("c1", "e1").await, 129, "any signal on the plain path");
+        // Also one without a name, as systemd's stop signal.
+        bed.exec("c1", "e2", process(&["/bin/sleep", "1000"])).await.unwrap();
+        bed.signal("c1", "e2", 37).await.unwrap();
+        assert_eq!(bed.wait("c1", "e2").await, 128 + 37);
+        assert_eq!(code(bed.signal("c1", "", 0).await), ttrpc::Code::INTERNAL);
         // The first process of a namespace has no handler for TERM, so the kernel would drop it.
         bed.signal("c1", "", libc::SIGTERM).await.unwrap();
         assert_eq!(bed.wait("c1", "").await, 137);

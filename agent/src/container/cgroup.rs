@@ -20,7 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Kills everything in the cgroup at `path` below `root`, also in those below it.
 pub(super) fn kill(root: &Path, path: &str) {
-    for directory in directories(root, path) {
+    let mut all = directories(root, path);
+    // A process is in the cgroup of that path in every tree: one of them tells all, best the one that can
+    // stop them meanwhile.
+    if let Some(freezer) = all.iter().position(|directory| directory.join("freezer.state").exists()) {
+        all = vec![all.swap_remove(freezer)];
+    }
+    for directory in all {
         if fs::write(directory.join("cgroup.kill"), "1").is_err() {
             kill_each(&directory);
         }
@@ -65,15 +71,20 @@ fn below(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn remove_tree(directory: &Path, depth: usize) -> io::Result<()> {
-    if depth < MAX_DEPTH {
-        for inner in below(directory) {
-            remove_tree(&inner, depth + 1)?;
-        }
-    }
     match fs::remove_dir(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // There are processes in it, or cgroups below it: the kernel doesn't say which.
+        Err(_) if depth < MAX_DEPTH => {}
+        done => return done,
     }
+    let inner = below(directory);
+    if inner.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    for inner in inner {
+        remove_tree(&inner, depth + 1)?;
+    }
+    fs::remove_dir(directory)
 }
 
 /// Frozen processes don't fork; they die when they are let go.

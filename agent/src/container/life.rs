@@ -120,9 +120,8 @@ impl Agent {
     async fn take_apart(&self, instance: &Arc<Instance>, limit: Duration) -> Result<()> {
         let id = &instance.id;
         let init = &instance.init.watched;
-        // Also what the first process couldn't take with it: others may share its pid namespace.
-        self.kill_cgroup(&instance.cgroup);
         if init.code().is_none() {
+            self.kill_cgroup(&instance.cgroup);
             let _ = self.reaper.signal(init, libc::SIGKILL);
             if tokio::time::timeout(limit, init.wait()).await.is_err() {
                 return Err(Error::Internal(format!(
@@ -131,6 +130,7 @@ impl Agent {
                 )));
             }
         }
+        // With what the first process couldn't take with it: others may share its pid namespace.
         let removed = cgroup::remove(&self.paths.cgroups, &instance.cgroup).await;
         removed.map_err(Error::step("removing the container's cgroup"))?;
         self.launcher.delete(id).await?;

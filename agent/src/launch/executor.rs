@@ -16,7 +16,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execve};
 
-use super::fork::restore_sigpipe;
+use crate::kernel::restore_sigpipe;
 
 /// Markers that the helper turns into words for the host.
 pub(super) const NOT_FOUND: &str = "sealpod:command-not-found";

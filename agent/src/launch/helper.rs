@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::fork;
 use super::operation::{self, failure};
 use super::{Reply, Request, Stdio3, wire};
+use crate::kernel;
 
 /// First argument of a helper. Never looked at in PID 1, whose arguments the kernel command line makes.
 pub const ARGUMENT: &str = "launch-helper";
@@ -24,7 +24,7 @@ pub fn run(_: impl Iterator<Item = OsString>) -> i32 {
     loop {
         match wire::receive_bytes(&requests) {
             Ok((bytes, _)) if bytes.is_empty() => return 0,
-            Ok((bytes, fds)) => match fork::sibling() {
+            Ok((bytes, fds)) => match kernel::sibling() {
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     drop(requests);

@@ -7,7 +7,6 @@
 //! whose reaper adopts it. What needs no fork, letting a process go and forgetting it, needs no helper.
 
 mod executor;
-mod fork;
 mod helper;
 mod operation;
 mod warm;

@@ -18,8 +18,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::executor::{CONFINEMENT, Command, Confine, NOT_EXECUTABLE, NOT_FOUND};
-use super::fork;
 use super::{Failure, Made, Operation, Request, private_dir, wire};
+use crate::kernel;
 
 /// Longest detail that an answer carries.
 const MAX_DETAIL: usize = 4096;
@@ -182,7 +182,7 @@ fn namespaces(dir: &Path, hostname: &str) -> Result<(), Failure> {
 /// The first process of a pid namespace has to reap in it. The worker leaves it to the agent.
 fn pid_namespace() -> Result<i32, Failure> {
     unshare(CloneFlags::CLONE_NEWPID).map_err(|e| failure("making a pid namespace", &e))?;
-    match fork::child().map_err(|e| failure("starting a process in the namespace", &e))? {
+    match kernel::child().map_err(|e| failure("starting a process in the namespace", &e))? {
         Some(pid) => Ok(pid),
         None => reap_for_ever(),
     }

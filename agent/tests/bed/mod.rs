@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -73,7 +74,9 @@ pub struct Bed {
 
 /// Runs a test against an agent of its own.
 pub fn bed<F: Future<Output = ()>>(test: impl FnOnce(Arc<Bed>) -> F) {
-    let cgroup = format!("/sealpod-test-{}", std::process::id());
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let cgroup = format!("/sealpod-test-{}-{number}", std::process::id());
     if let Err(reason) = possible(&cgroup) {
         println!("skipped: {reason}");
         return;

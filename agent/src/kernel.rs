@@ -1,22 +1,24 @@
-//! The two things that no safe wrapper offers to a helper: forking a sibling, and taking back what the
-//! language's run-time did to a signal.
+//! What no safe wrapper offers: forking a sibling, taking back what the language's run-time did to a signal,
+//! and sending signals that have no name.
 
-#![expect(unsafe_code, reason = "forking and signal dispositions are the process' own business")]
+#![expect(unsafe_code, reason = "forking and signals are the process' own business")]
 
 use std::io;
+
+use nix::errno::Errno;
 
 /// Forks. The new process is the caller's sibling, so that whoever reaps the caller reaps it too, and the
 /// caller has no children to care about. `None` in the new process, its id in the old one.
 ///
 /// To be called from a process with one thread only.
-pub(super) fn sibling() -> io::Result<Option<i32>> {
+pub(crate) fn sibling() -> io::Result<Option<i32>> {
     fork(libc::CLONE_PARENT)
 }
 
 /// Forks, as ever. `None` in the new process, its id in the old one.
 ///
 /// To be called from a process with one thread only.
-pub(super) fn child() -> io::Result<Option<i32>> {
+pub(crate) fn child() -> io::Result<Option<i32>> {
     fork(0)
 }
 
@@ -32,7 +34,20 @@ fn fork(flags: libc::c_int) -> io::Result<Option<i32>> {
 
 /// Rust programs ignore SIGPIPE, and an ignored signal stays ignored through execve: a container's
 /// process has to die of it, as everywhere else.
-pub(super) fn restore_sigpipe() {
+pub(crate) fn restore_sigpipe() {
     // SAFETY: SIG_DFL is no function; the process has one thread and is about to become another program.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Sends a signal, also one of the real-time signals, by number.
+pub(crate) fn send_signal(pid: i32, number: i32) -> Result<(), Errno> {
+    if pid <= 0 || !(1..=64).contains(&number) {
+        // A process group, everybody, or no signal: never meant here.
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: two integers.
+    match unsafe { libc::kill(pid, number) } {
+        0 => Ok(()),
+        _ => Err(Errno::last()),
+    }
 }
