@@ -7,6 +7,7 @@ use sealed_spec::initdata::Via;
 use sealed_spec::{KbsUri, Lineage, Repository};
 
 use crate::commands::push::TcbMinimum;
+use crate::commands::resource::ResourceOption;
 use crate::commands::seal::{
     Ceiling, ContainerAnd, DebugOption, ExecGrant, RegistryOption, ResolveVia, VolumeOption,
 };
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Seal(Box<SealArgs>),
     /// Hand a sealed pod's key, its signed registration and a release policy to the broker
     Push(PushArgs),
+    /// Hand a secret to the broker that guests of a lineage may fetch
+    Resource(ResourceArgs),
     /// End a revision: its key is not released again
     Retire(RetireArgs),
     /// Compute the launch digest that a guest must report
@@ -182,6 +185,9 @@ pub(crate) enum LogsOption {
 pub(crate) struct PushArgs {
     /// The key file that `seal` wrote
     pub(crate) key: PathBuf,
+    /// A secret that containers of this lineage may fetch, pushed first; repeatable
+    #[arg(long, value_name = "FILE=kbs:///REPOSITORY/TYPE/TAG")]
+    pub(crate) resource: Vec<ResourceOption>,
     /// Release policy (TOML), whole
     #[arg(long, value_name = "FILE", conflicts_with_all = ["measurement", "minimum_tcb", "minimum_revision"])]
     pub(crate) policy: Option<PathBuf>,
@@ -197,6 +203,21 @@ pub(crate) struct PushArgs {
     /// Write the policy that was made to a file as well
     #[arg(long, value_name = "FILE", requires = "measurement")]
     pub(crate) save_policy: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ResourceArgs {
+    /// What it holds, byte for byte
+    pub(crate) file: PathBuf,
+    /// Where containers ask for it; a tag is used once
+    #[arg(value_name = "kbs:///REPOSITORY/TYPE/TAG")]
+    pub(crate) uri: KbsUri,
+    /// Whose guests get it
+    #[arg(long)]
+    pub(crate) lineage: Lineage,
+    /// Initdata (TOML) of guests under a policy that get it too; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initdata: Vec<PathBuf>,
 }
 
 #[derive(Args)]

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Init(args) => commands::init::run(&cli.identity, args),
         Command::Seal(args) => commands::seal::run(&cli.identity, args),
         Command::Push(args) => commands::push::run(&cli.identity, args),
+        Command::Resource(args) => commands::resource::run(&cli.identity, args),
         Command::Retire(args) => commands::retire::run(&cli.identity, args),
         Command::Measure(args) => commands::measure::run(args),
         Command::Logs(args) => commands::logs::run(&cli.identity, args),

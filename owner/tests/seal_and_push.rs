@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use protocols::audit::{AuditKey, Checkpoint, Head, Record};
-use protocols::broker::{PolicyRequest, RegistrationRequest, RetirementRequest};
-use protocols::owner::{OwnerPublicKey, PolicyStatement, Registration, Retirement};
+use protocols::broker::{PolicyRequest, RegistrationRequest, ResourceRequest, RetirementRequest};
+use protocols::owner::{OwnerPublicKey, PolicyStatement, Registration, Resource, Retirement};
 use protocols::rcar::KbsError;
 use protocols::refusal::{Code, Refusal};
 use sealed_spec::initdata::{ANNOTATION, Initdata, annotation};
@@ -100,7 +100,11 @@ fn the_whole_way() {
     assert_eq!(spec.images["prices"].reference, "registry.example:5000/busybox:v1");
 
     owner.write("measure.json", &measurement("snp-emulated"));
-    let said = owner.good(&["push", "pod-sealed.key.json", "--measurement", "measure.json"]);
+    owner.write("api.key", "a secret\n");
+    let resource = ["--resource", "api.key=kbs:///acme/secret/api-1"];
+    let push = ["push", "pod-sealed.key.json", "--measurement", "measure.json", resource[0], resource[1]];
+    let said = owner.good(&push);
+    assert!(said.contains("resource kbs:///acme/secret/api-1 (9 bytes, sha256:"), "{said}");
     assert!(said.contains("EMULATED evidence is allowed"), "{said}");
     owner.good(&["retire", "--lineage", "shop.orders", "--revision", "1"]);
 
@@ -108,20 +112,33 @@ fn the_whole_way() {
     let lines: Vec<_> = requests.iter().map(|seen| seen.line.as_str()).collect();
     assert_eq!(
         lines,
-        ["POST /sealpod/v1/registrations", "POST /sealpod/v1/policies", "POST /sealpod/v1/retirements"]
+        [
+            "POST /sealpod/v1/resources",
+            "POST /sealpod/v1/registrations",
+            "POST /sealpod/v1/policies",
+            "POST /sealpod/v1/retirements"
+        ]
     );
     let public = public_key(&owner);
-    let request: RegistrationRequest = serde_json::from_slice(&requests[0].body).unwrap();
+    let request: ResourceRequest = serde_json::from_slice(&requests[0].body).unwrap();
+    let resource = public.verify::<Resource>(&request.resource).unwrap();
+    assert_eq!(
+        (resource.lineage.as_str(), resource.uri.as_str()),
+        ("shop.orders", "kbs:///acme/secret/api-1")
+    );
+    assert_eq!(resource.sha256, protocols::name::sha256(b"a secret\n"));
+    assert_eq!(request.content.as_str(), "YSBzZWNyZXQK");
+    let request: RegistrationRequest = serde_json::from_slice(&requests[1].body).unwrap();
     let registration = public.verify::<Registration>(&request.registration).unwrap();
     assert_eq!(registration.spec_digest, document.digest().to_string());
     assert_eq!(registration.key_sha256, protocols::name::sha256(key.as_bytes()));
     assert_eq!(registration.init_data.as_deref(), Some(launched_with.as_str()));
     assert_eq!((registration.lineage.as_str(), registration.revision), ("shop.orders", 1));
     assert_eq!((registration.workload_kind.as_str(), registration.workload_name.as_str()), ("Pod", "orders"));
-    let request: PolicyRequest = serde_json::from_slice(&requests[1].body).unwrap();
+    let request: PolicyRequest = serde_json::from_slice(&requests[2].body).unwrap();
     let policy = public.verify::<PolicyStatement>(&request.policy).unwrap();
     assert_eq!(policy.policy.launch_digest[0].digest, "ab".repeat(48));
-    let request: RetirementRequest = serde_json::from_slice(&requests[2].body).unwrap();
+    let request: RetirementRequest = serde_json::from_slice(&requests[3].body).unwrap();
     assert_eq!(public.verify::<Retirement>(&request.retirement).unwrap().revision, 1);
 
     // Every push left a checkpoint; the log has to fit them.
@@ -135,7 +152,7 @@ fn the_whole_way() {
     assert!(
         owner
             .good(&["audit", "verify", "audit.jsonl"])
-            .contains("3 checkpoints fit, 3 of them from your own")
+            .contains("4 checkpoints fit, 4 of them from your own")
     );
     export(&records[..2]);
     assert!(owner.refused(&["audit", "verify", "audit.jsonl"]).contains("it was truncated"));
@@ -143,6 +160,29 @@ fn the_whole_way() {
     changed[0].subject = "something else".into();
     export(&changed);
     assert!(owner.refused(&["audit", "verify", "audit.jsonl"]).contains("record 1 was changed"));
+}
+
+#[test]
+fn resources_are_signed_for_a_lineage() {
+    let (ca, broker, _, _) = broker();
+    let owner = Owner::new(&ca, broker.port);
+    owner.write("api.key", "a secret");
+    owner.write("initdata.toml", "version = \"0.1.0\"\n");
+    let put = |uri: &'static str| {
+        vec!["resource", "api.key", uri, "--lineage", "shop.web", "--initdata", "initdata.toml"]
+    };
+    let said = owner.good(&put("kbs:///acme/secret/api-1"));
+    assert!(said.contains("for guests of lineage 'shop.web'") && said.contains("it never changes"), "{said}");
+    let requests = broker.requests();
+    let request: ResourceRequest = serde_json::from_slice(&requests[0].body).unwrap();
+    let resource = public_key(&owner).verify::<Resource>(&request.resource).unwrap();
+    assert_eq!(resource.init_data, [protocols::name::sha256(b"version = \"0.1.0\"\n")]);
+
+    assert!(owner.refused(&put("kbs:///other/secret/x")).contains("not in your repository 'acme'"));
+    assert!(owner.refused(&put("kbs:///acme/sealed-spec/x")).contains("type that holds keys"));
+    owner.write("api.key", &"x".repeat(256 * 1024 + 1));
+    assert!(owner.refused(&put("kbs:///acme/secret/big")).contains("longer than 262144 bytes"));
+    assert_eq!(broker.requests().len(), 1, "nothing else was sent");
 }
 
 fn public_key(owner: &Owner) -> OwnerPublicKey {

@@ -7,5 +7,6 @@ pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod measure;
 pub(crate) mod push;
+pub(crate) mod resource;
 pub(crate) mod retire;
 pub(crate) mod seal;

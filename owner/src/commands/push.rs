@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::measure::Measurement;
+use super::resource::Signed;
 use crate::broker::Broker;
 use crate::cli::PushArgs;
 use crate::files::{self, Access};
@@ -71,6 +72,11 @@ pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> 
     let policy = policy(args, directory.minimum_revision(&registration.lineage)?)?;
     let key = directory.key()?;
     let broker = Broker::of(&identity)?;
+
+    let resource = |option| Signed::new(&identity, &key, &registration.lineage, option, Vec::new());
+    let resources: Vec<_> = args.resource.iter().map(resource).collect::<Result<_>>()?;
+    // A guest that starts in between must find them.
+    resources.iter().try_for_each(|resource| resource.send(&broker, directory))?;
 
     let request =
         RegistrationRequest { registration: key.sign_statement(registration)?, key: file.key.clone() };
