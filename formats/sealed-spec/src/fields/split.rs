@@ -310,7 +310,7 @@ impl Walk<'_> {
         match row.treatment {
             Treatment::Public => {
                 if matches!(field, "metadata.labels" | "metadata.annotations") {
-                    return texts(field, place, value).map(Some);
+                    return self.texts(field, place, value);
                 }
                 Ok(Some(value.clone()))
             }
@@ -319,6 +319,25 @@ impl Walk<'_> {
             Treatment::Placeholder => Ok(self.placeholder(field, value)),
             Treatment::Refused => Err(refusal(place, row)),
         }
+    }
+
+    /// Labels and annotations are texts by name; a few annotations have rows of their own.
+    fn texts(&self, field: &str, place: &str, value: &Value) -> Result<Option<Value>, FieldError> {
+        let object = value.as_object().ok_or_else(|| FieldError::new(place, "a mapping is needed"))?;
+        let mut public = Map::new();
+        for (key, value) in object {
+            if !value.is_string() {
+                return Err(FieldError::new(join(place, key), "text is needed; put it into quotes"));
+            }
+            match lookup(&format!("{field}.{key}")) {
+                Some(row) if row.treatment == Treatment::Refused => {
+                    return Err(refusal(&join(place, key), row));
+                }
+                Some(row) => drop(self.seen.borrow_mut().insert(row.path)),
+                None => drop(public.insert(key.clone(), value.clone())),
+            }
+        }
+        Ok((!public.is_empty()).then_some(public.into()))
     }
 
     fn placeholder(&self, field: &str, value: &Value) -> Option<Value> {
@@ -348,23 +367,6 @@ fn hook_of(field: &str) -> Option<Hook> {
 
 fn lookup(path: &str) -> Option<&'static Field> {
     TABLE.iter().find(|row| row.path == path)
-}
-
-/// Labels and annotations are texts by name; a few annotations have rows of their own.
-fn texts(field: &str, place: &str, value: &Value) -> Result<Value, FieldError> {
-    let object = value.as_object().ok_or_else(|| FieldError::new(place, "a mapping is needed"))?;
-    let mut public = Map::new();
-    for (key, value) in object {
-        if !value.is_string() {
-            return Err(FieldError::new(join(place, key), "text is needed; put it into quotes"));
-        }
-        match lookup(&format!("{field}.{key}")) {
-            Some(row) if row.treatment == Treatment::Refused => return Err(refusal(&join(place, key), row)),
-            Some(_) => {}
-            None => drop(public.insert(key.clone(), value.clone())),
-        }
-    }
-    Ok(public.into())
 }
 
 fn refusal(place: &str, row: &Field) -> FieldError {
