@@ -27,7 +27,7 @@ pub async fn unseal_environment(environment: &mut [String], identity: &dyn Ident
         if !value.starts_with(PREFIX) {
             continue;
         }
-        let named = |refusal| at(&format!("variable {name}"), refusal);
+        let named = |refusal: Refusal| at(&format!("variable {name}"), &refusal);
         let secret = sealed::unseal(value, identity).await.map_err(named)?;
         let text = std::str::from_utf8(&secret).ok().filter(|text| !text.contains('\0'));
         let text = text.ok_or_else(|| named(wrong("its secret is no text that a variable can hold")))?;
@@ -42,7 +42,7 @@ pub async fn unseal_directory(directory: &Path, identity: &dyn Identity) -> Resu
     let root = directory.to_path_buf();
     let found = blocking(move || find(&root)).await?;
     for file in found {
-        let named = |refusal| at(&format!("file {}", file.path.display()), refusal);
+        let named = |refusal: Refusal| at(&format!("file {}", file.path.display()), &refusal);
         let text = std::str::from_utf8(&file.content).map_err(|_| named(wrong("it is no text")))?;
         let secret = sealed::unseal(text, identity).await.map_err(named)?;
         let path = file.path.clone();
@@ -145,7 +145,7 @@ fn errno(error: &io::Error) -> rustix::io::Errno {
 }
 
 /// Which one, before what: the code stays.
-fn at(place: &str, refusal: Refusal) -> Refusal {
+fn at(place: &str, refusal: &Refusal) -> Refusal {
     Refusal::new(refusal.code, format!("sealed secret in {place}: {}", refusal.detail))
 }
 

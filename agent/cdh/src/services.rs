@@ -62,7 +62,7 @@ impl GetResourceService for Hub {
             .ResourcePath
             .parse()
             .map_err(|error: protocols::rcar::UriError| status(Code::INVALID_ARGUMENT, &error.to_string()))?;
-        let resource = self.identity.resource(&uri).await.map_err(refused)?;
+        let resource = self.identity.resource(&uri).await.map_err(|refusal| refused(&refusal))?;
         Ok(GetResourceResponse { Resource: resource.to_vec(), ..Default::default() })
     }
 }
@@ -77,7 +77,8 @@ impl SealedSecretService for Hub {
         let _place = self.enter()?;
         let text = std::str::from_utf8(&request.secret)
             .map_err(|_| status(Code::INVALID_ARGUMENT, "a sealed secret is text"))?;
-        let secret = sealed::unseal(text, self.identity.as_ref()).await.map_err(refused)?;
+        let secret =
+            sealed::unseal(text, self.identity.as_ref()).await.map_err(|refusal| refused(&refusal))?;
         Ok(UnsealSecretOutput { plaintext: secret.to_vec(), ..Default::default() })
     }
 }
@@ -90,7 +91,10 @@ impl ImagePullService for Hub {
         request: ImagePullRequest,
     ) -> ttrpc::Result<ImagePullResponse> {
         let _place = self.enter()?;
-        self.identity.pull_image(&request.image_url, &request.bundle_path).await.map_err(refused)?;
+        self.identity
+            .pull_image(&request.image_url, &request.bundle_path)
+            .await
+            .map_err(|refusal| refused(&refusal))?;
         Ok(ImagePullResponse::default())
     }
 }
@@ -109,12 +113,12 @@ impl SecureMountService for Hub {
             flags: request.flags,
             point: request.mount_point,
         };
-        self.identity.mount(mount).await.map_err(refused)?;
+        self.identity.mount(mount).await.map_err(|refusal| refused(&refusal))?;
         Ok(SecureMountResponse::default())
     }
 }
 
-fn refused(refusal: Refusal) -> ttrpc::Error {
+fn refused(refusal: &Refusal) -> ttrpc::Error {
     let code = match refusal.code {
         Refused::BrokerUnreachable => Code::UNAVAILABLE,
         Refused::Internal | Refused::BrokerProtocol => Code::INTERNAL,
