@@ -8,8 +8,8 @@ use agent_network::Network;
 use agent_resources::machine::Machine;
 use agent_resources::metrics::Metrics;
 use agent_resources::{Hierarchy, OomEvents};
-use protocols::refusal::Code;
-use slog::{Logger, info};
+use protocols::refusal::{Code, Refusal};
+use slog::{Logger, crit, info};
 use tokio::sync::OnceCell;
 
 use crate::config::Config;
@@ -22,6 +22,7 @@ use crate::opening::Opening;
 use crate::pid1::PowerOff;
 use crate::quarantine::Quarantine;
 use crate::reaper::Reaper;
+use crate::record::Record;
 use crate::sandbox::{HostRequest, Sandbox};
 use crate::slots::Slots;
 use crate::volumes::Volumes;
@@ -99,6 +100,7 @@ pub struct Agent {
     pub(crate) images: Box<dyn Images>,
     pub(crate) quarantine: Quarantine,
     pub(crate) volumes: Volumes,
+    pub(crate) record: Record,
     pub(crate) containers: Containers,
     pub(crate) oom: OomEvents,
     pub(crate) hierarchy: Hierarchy,
@@ -129,6 +131,7 @@ impl Agent {
             images,
             quarantine,
             volumes: Volumes::default(),
+            record: Record::default(),
             containers: Containers::default(),
             oom: OomEvents::default(),
             hierarchy,
@@ -219,6 +222,7 @@ impl Agent {
     async fn make_sandbox(&self) -> Result<Sandbox> {
         let host = self.sandbox_request()?;
         let spec = self.opening()?.require()?;
+        let before = self.record.settle(&spec.pod).map_err(|refusal| self.betrayed(refusal))?;
         let address = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = self.paths.state.join("sandbox");
         let made =
@@ -226,8 +230,17 @@ impl Agent {
         self.containers.set_slots(Slots::of(&spec));
         self.quarantine.grant(crate::volumes::granted_bytes(&spec));
         self.images.begin(&spec)?;
-        info!(self.log, # "host", "the sealed spec is open"; "containers" => spec.images.len());
+        info!(self.log, # "host", "the sealed spec is open"; "containers" => spec.images.len(), "before" => before);
         Ok(made)
+    }
+
+    /// What the host asked for before the specification was open is excluded by it: whatever came of that,
+    /// nothing runs here.
+    fn betrayed(&self, refusal: Refusal) -> Error {
+        crit!(self.log, # "host", "the host asked for what the sealed spec excludes; the VM ends"; "reason" => refusal.to_string());
+        let _ = self.end_life();
+        self.power.power_off();
+        refusal.into()
     }
 
     fn change(&self, next: impl FnOnce(&Life) -> std::result::Result<Life, &'static str>) -> Result<()> {

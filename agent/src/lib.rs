@@ -13,6 +13,7 @@
 //! | [`images`], [`oci`], [`launch`] | root file systems, OCI specifications, libcontainer in a helper |
 //! | [`process`] | streams |
 //! | [`policy`], [`rpc`] | which RPCs a sealed VM answers, and the answers |
+//! | [`record`] | what the host asked for before the specification was open |
 //! | [`volumes`] | files of the host's that the sealed spec grants |
 //! | [`quarantine`], [`resources`] | files, limits and numbers |
 //! | [`log`] | the records that may leave the guest |
@@ -36,6 +37,7 @@ pub mod policy;
 pub mod process;
 pub mod quarantine;
 pub mod reaper;
+pub mod record;
 pub mod resources;
 pub mod rpc;
 pub mod sandbox;

@@ -168,7 +168,7 @@ fn supplied(spec: &SealedSpec, container: &Container, host: &HostSpec) -> Result
             return Err(Error::refused(Code::Launch, detail));
         }
         let value = host.environment.get(&variable.name);
-        let value = value.ok_or_else(|| crate::volumes::missing_value(&variable.name))?;
+        let value = value.ok_or_else(|| volumes::missing_value(&variable.name))?;
         supplied.values.insert(variable.name.clone(), value.clone());
     }
     if spec.grants.service_links {

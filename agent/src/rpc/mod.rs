@@ -23,6 +23,7 @@ use protocols::agent as wire;
 use protocols::agent_ttrpc::{AgentService, create_agent_service};
 use protocols::empty::Empty;
 use protocols::health_ttrpc::create_health;
+use protocols::refusal::Refusal;
 use protocols::types;
 use slog::info;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,7 +33,9 @@ use crate::agent::Agent;
 use crate::error::{Error, Result};
 use crate::guarded;
 use crate::mode::Mode;
+use crate::opening::Opening;
 use crate::policy;
+use crate::record;
 
 /// Calls in flight, most of them waiting for a process or its output.
 const MAX_CALLS: usize = 2048;
@@ -57,13 +60,29 @@ impl Service {
         tables
     }
 
+    /// Notes a request that comes before the specification is open, to be checked when it opens; checks it
+    /// at once if it is.
+    fn recorded<R: 'static>(
+        &self,
+        rpc: &'static str,
+        opening: &Opening,
+        request: &R,
+    ) -> std::result::Result<(), Refusal> {
+        if self.agent.record.note(rpc, request)? {
+            return Ok(());
+        }
+        opening.spec().map_or(Ok(()), |spec| record::check(&spec.pod, request))
+    }
+
     /// Every call begins here.
     async fn enter<R>(&self, rpc: &'static str, request: &R) -> Result<OwnedSemaphorePermit>
     where
         R: protobuf::Message + serde::Serialize,
     {
         let admitted = match &self.agent.mode {
-            Mode::Sealed(opening) => policy::check(rpc, opening.phase()),
+            Mode::Sealed(opening) => {
+                policy::check(rpc, opening.phase()).and_then(|()| self.recorded(rpc, opening, request))
+            }
             // Policies know requests by their message's name.
             Mode::Policy(gatekeeper) => match guarded::as_seen(request) {
                 Ok(seen) => gatekeeper.admit(R::NAME, seen).await,

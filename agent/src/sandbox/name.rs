@@ -36,7 +36,6 @@ pub fn check(request: &CreateSandboxRequest) -> Result<HostRequest> {
     for (asked, what) in [
         (!request.guest_hook_path.is_empty(), "guest hooks"),
         (!request.kernel_modules.is_empty(), "kernel modules"),
-        (request.sandbox_pidns, "a shared pid namespace, which the sealed spec can't grant yet"),
     ] {
         if asked {
             return Err(Error::refused(Code::RpcDenied, format!("CreateSandbox asks for {what}")));
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_modules_and_a_shared_pid_namespace_are_refused() {
+    fn hooks_and_modules_are_refused() {
         let refused = |change: fn(&mut CreateSandboxRequest)| {
             let mut request = request();
             change(&mut request);
@@ -158,7 +157,6 @@ mod tests {
         };
         assert!(refused(|r| r.guest_hook_path = "/hooks".into()));
         assert!(refused(|r| r.kernel_modules.push(Default::default())));
-        assert!(refused(|r| r.sandbox_pidns = true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sealed_spec::grants::{SERVICE_ACCOUNT_MOUNT, VolumeGrant};
 use sealed_spec::podspec::{Container, DownwardApiFile, KeyToPath, VolumeMount, VolumeSource};
 
 use super::denied;
-pub use super::publish::Rules;
+use super::publish::Rules;
 use crate::policy::HostSpec;
 
 /// Files of Kubernetes' volumes, if nobody says otherwise.
