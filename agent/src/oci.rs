@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+use agent_cdh::Socket;
 use agent_oci::{AgentFiles, ContainerInput, ExtraMount, HostVolume, SharedNamespaces, SubPaths, Supplied};
 use libcontainer::oci_spec::runtime::{LinuxCapabilities, Process, Spec};
+use protocols::rcar::ResourceUri;
 use protocols::refusal::Code;
 use sealed_spec::SealedSpec;
 use sealed_spec::grants::is_service_link;
+use sealed_spec::names::KbsUri;
 use sealed_spec::podspec::Container;
 use slog::info;
 
@@ -19,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::images::Root;
 use crate::policy::HostSpec;
 use crate::sandbox::Sandbox;
+use crate::secrets::Secrets;
 use crate::volumes::{self, Mounted};
 
 /// File of a container's last words, in its directory.
@@ -40,20 +45,21 @@ pub struct Prepared {
     pub spec: Spec,
     /// Dropped when the container has its mounts.
     pub sub_paths: SubPaths,
-    /// Dropped when the container is gone.
-    pub volumes: Mounted,
+    /// Volumes and the container's resource socket: dropped when the container is gone.
+    pub keeps: (Mounted, Mutex<Option<Socket>>),
 }
 
 impl Agent {
     /// Everything that a sealed container needs before it is launched. Of the host's specification come the
     /// files of granted volumes and granted values, and nothing else.
-    pub(crate) fn prepare(
-        &self,
+    pub(crate) async fn prepare(
+        self: &Arc<Self>,
         spec: &SealedSpec,
         container: &Container,
         host: &HostSpec,
         around: Around<'_>,
     ) -> Result<Prepared> {
+        let secrets = self.secrets(&container.name);
         let (granted, added) = volumes::granted(spec, container, host)?;
         if !added.is_empty() {
             let names = added.join(" ");
@@ -66,6 +72,13 @@ impl Agent {
             extra_mounts: Vec::new(),
             supplied: supplied(spec, container, host)?,
         };
+        for variable in &container.env {
+            let uri = variable.value_from.as_ref().and_then(|source| source.resource.as_ref());
+            if let Some(uri) = uri {
+                let value = fetched(&secrets, &variable.name, uri).await?;
+                surroundings.supplied.values.insert(variable.name.clone(), value);
+            }
+        }
         for (number, volume) in granted.iter().enumerate() {
             let place = surroundings.around.directory.join("volumes").join(number.to_string());
             let made = self.volumes.mount(volume, &self.quarantine, &place, &mut mounted)?;
@@ -76,8 +89,23 @@ impl Agent {
                     .push(ExtraMount { destination: (&volume.destination).into(), source: made.source }),
             }
         }
-        let (spec, sub_paths) = container_spec(spec, container, &surroundings)?;
-        Ok(Prepared { spec, sub_paths, volumes: mounted })
+        let mut socket = None;
+        if secrets.has_socket() {
+            let place = around.directory.join("resources");
+            let made = fs::create_dir(&place)
+                .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)));
+            made.map_err(Error::step("making the directory of the resource socket"))?;
+            socket = Some(secrets.serve(&place, around.cgroup).await?);
+            let destination = Path::new(agent_cdh::SOCKET).parent().unwrap_or(Path::new("/")).to_owned();
+            surroundings.extra_mounts.push(ExtraMount { destination, source: place });
+        }
+        let (mut oci, sub_paths) = container_spec(spec, container, &surroundings)?;
+        if let Some(process) = oci.process_mut() {
+            let mut environment = process.env().clone().unwrap_or_default();
+            secrets.unseal_env(&mut environment).await?;
+            process.set_env(Some(environment));
+        }
+        Ok(Prepared { spec: oci, sub_paths, keeps: (mounted, Mutex::new(socket)) })
     }
 }
 
@@ -155,6 +183,18 @@ fn container_spec(
     }
     keep_out_tee(&oci)?;
     Ok((oci, sub_paths))
+}
+
+/// The value of a variable that the broker has.
+async fn fetched(secrets: &Secrets, variable: &str, uri: &KbsUri) -> Result<String> {
+    let unusable =
+        |reason: &str| Error::refused(Code::SecretUnseal, format!("env {variable}: its resource {reason}"));
+    let wanted = uri.to_string().parse::<ResourceUri>().map_err(|_| unusable("has no usable name"))?;
+    let bytes = secrets.resource(&wanted).await?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(unusable("is not text")),
+    }
 }
 
 /// Values that the host may supply, as far as granted: fields of the downward API, service links.

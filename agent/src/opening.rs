@@ -54,6 +54,11 @@ impl Opening {
         self.spec.get().cloned()
     }
 
+    /// Digest of the sealed document that this VM is for.
+    pub fn digest(&self) -> Result<SpecDigest, Refusal> {
+        self.source.config().map(|config| config.sealed_spec.clone())
+    }
+
     /// The open specification, or the refusal to act without it.
     pub fn require(&self) -> Result<Arc<SealedSpec>, Refusal> {
         self.spec().ok_or_else(|| {

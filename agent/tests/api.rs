@@ -112,6 +112,7 @@ impl PowerOff for Button {
 struct Host {
     agent: AgentServiceClient,
     health: HealthClient,
+    client: ttrpc::r#async::Client,
     document: String,
     button: Arc<Button>,
     pulls: Arc<Pulls>,
@@ -185,7 +186,8 @@ fn with_agent<F: Future<Output = ()>>(boot: Result<(), Refusal>, test: impl FnOn
         let client = ttrpc::r#async::Client::connect(&address).await.unwrap();
         let host = Host {
             agent: AgentServiceClient::new(client.clone()),
-            health: HealthClient::new(client),
+            health: HealthClient::new(client.clone()),
+            client,
             document: document.as_str().to_owned(),
             button,
             pulls,
@@ -395,7 +397,7 @@ fn what_weakens_the_guest_is_refused_and_what_is_not_built_says_so() {
         write.container_id = "sandbox".into();
         assert_eq!(host.agent.write_stdin(soon(), &write).await.unwrap().len, 0, "empty data closes");
         write.data = b"x".to_vec();
-        assert_eq!(refusal(host.agent.write_stdin(soon(), &write).await), Some(Code::StdinDenied));
+        assert_eq!(refusal(host.agent.write_stdin(soon(), &write).await), Some(Code::AttachDenied));
         assert_eq!(refusal(host.copy("../../../etc/passwd", "x").await), Some(Code::CopyDenied));
         let mut clock = wire::SetGuestDateTimeRequest::new();
         clock.Sec = 1;
@@ -406,6 +408,65 @@ fn what_weakens_the_guest_is_refused_and_what_is_not_built_says_so() {
         let mut update = wire::UpdateInterfaceRequest::new();
         update.interface = Some(interface).into();
         assert_eq!(refusal(host.agent.update_interface(soon(), &update).await), Some(Code::NetworkDenied));
+    });
+}
+
+#[test]
+fn a_host_that_asked_for_what_the_spec_excludes_has_no_vm_any_more() {
+    with_agent(Ok(()), |host| async move {
+        host.copy("c1-spec", &host.document).await.unwrap();
+        // Nobody can tell yet whether the sealed pod shares its pid namespace.
+        let mut request = wire::CreateSandboxRequest::new();
+        request.sandbox_id = "sandbox".into();
+        request.sandbox_pidns = true;
+        host.agent.create_sandbox(soon(), &request).await.unwrap();
+        host.create("sandbox", "").await.unwrap();
+        assert!(!host.button.0.load(Ordering::SeqCst));
+        assert_eq!(refusal(host.create("c1", "setup").await), Some(Code::RpcDenied));
+        assert!(host.button.0.load(Ordering::SeqCst), "the VM ends");
+        assert_eq!(refusal(host.create("c1", "setup").await), Some(Code::SandboxState));
+    });
+}
+
+#[test]
+fn each_row_of_the_table_holds_on_the_wire() {
+    use sealpod_agent::policy::{Phase, ROWS, Rule};
+    with_agent(Ok(()), |host| async move {
+        let ask = async |phase: Phase| {
+            for row in ROWS {
+                // A long poll, and the ends of containers and of the VM.
+                if matches!(row.rpc, "GetOOMEvent" | "DestroySandbox" | "OnlineCPUMem") {
+                    continue;
+                }
+                let mut request = ttrpc::Request::new();
+                request.service = "grpc.AgentService".into();
+                request.method = row.rpc.into();
+                request.timeout_nano = 5_000_000_000;
+                let answer = host.client.request(request).await;
+                let refused = match answer {
+                    Err(ttrpc::Error::RpcStatus(status))
+                        if status.code() == ttrpc::Code::PERMISSION_DENIED =>
+                    {
+                        assert!(!status.message().contains('\n'));
+                        Refusal::parse(status.message()).map(|refusal| refusal.code)
+                    }
+                    _ => None,
+                };
+                let rule = if phase == Phase::Before { row.before } else { row.open };
+                match rule {
+                    Rule::Denied(code, _) => assert_eq!(refused, Some(code), "{} {phase:?}", row.rpc),
+                    _ => assert!(
+                        !matches!(refused, Some(Code::SpecNotOpen | Code::RpcDenied | Code::PauseDenied)),
+                        "{} {phase:?}: {refused:?}",
+                        row.rpc
+                    ),
+                }
+            }
+        };
+        ask(Phase::Before).await;
+        host.ready().await;
+        let _ = host.create("c1", "setup").await;
+        ask(Phase::Open).await;
     });
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocols::refusal::Code;
+use sealed_spec::log::{LogInfo, LogRecipient, LogStream};
 use sealed_spec::{Logs, SealedSpec};
 use slog::info;
 
@@ -94,7 +95,7 @@ impl Agent {
     }
 
     async fn build(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         (name, host): (&str, &HostSpec),
         spec: &SealedSpec,
@@ -102,19 +103,13 @@ impl Agent {
         patience: Patience,
     ) -> Result<Instance> {
         let policy::Sealed { container: sealed, image } = policy::sealed_container(spec, name)?;
-        if sealed.tty == Some(true) {
-            return Err(Error::refused(
-                Code::Launch,
-                format!("container '{name}' asks for a tty, which is not supported yet"),
-            ));
-        }
         let directory = self.paths.container(id);
         private_dir(&directory).map_err(Error::step("making the container's directory"))?;
         let mut root = self.images.root(image, &directory.join("root"), patience).await?;
         let cgroup = cgroup(id);
         let around = Around { root: &root, sandbox, directory: &directory, cgroup: &cgroup };
-        let prepared = self.prepare(spec, &sealed, host, around)?;
-        root.mount = Box::new((root.mount, prepared.volumes));
+        let prepared = self.prepare(spec, &sealed, host, around).await?;
+        root.mount = Box::new((root.mount, prepared.keeps));
         let stop_signal = root
             .config
             .config()
@@ -127,7 +122,27 @@ impl Agent {
         let plan = Plan { id, name, directory, cgroup, spec: &prepared.spec, rights, streams };
         let made = self.launch(plan, Box::new(root)).await.map_err(|error| explain(error, spec));
         drop(prepared.sub_paths);
-        made
+        let made = made?;
+        if let Logs::Sealed { recipient } = &spec.grants.logs {
+            self.seal_output(&made, recipient)?;
+        }
+        Ok(made)
+    }
+
+    /// What the first process prints is for the owner alone.
+    fn seal_output(&self, instance: &Instance, recipient: &LogRecipient) -> Result<()> {
+        let spec = self.opening()?.digest()?.to_string();
+        let streams = &instance.init.streams;
+        for (output, stream) in [(&streams.stdout, LogStream::Stdout), (&streams.stderr, LogStream::Stderr)] {
+            let info = LogInfo {
+                spec: spec.clone(),
+                container: instance.name.clone(),
+                instance: instance.id.clone(),
+                stream,
+            };
+            output.seal(recipient, &info).map_err(|e| Error::refused(Code::Launch, e.to_string()))?;
+        }
+        Ok(())
     }
 }
 
@@ -136,12 +151,17 @@ fn cgroup(id: &str) -> String {
     format!("/pod/{id}")
 }
 
-/// What the host may read of a container's output.
+/// What the host may read of a process' output. Sealing comes after.
 pub(super) fn output_policy(spec: &SealedSpec) -> OutputPolicy {
     match spec.grants.logs {
-        Logs::Off | Logs::Sealed { .. } => OutputPolicy::Discard,
-        Logs::Clear => OutputPolicy::Clear,
+        Logs::Off => OutputPolicy::Discard,
+        Logs::Clear | Logs::Sealed { .. } => OutputPolicy::Clear,
     }
+}
+
+/// The same for probes and hooks: the owner's log is the first process'.
+pub(super) fn probe_policy(spec: &SealedSpec) -> OutputPolicy {
+    if spec.grants.logs == Logs::Clear { OutputPolicy::Clear } else { OutputPolicy::Discard }
 }
 
 /// Where the owner lets the host read output, it may also read what the kernel said when there is none. The

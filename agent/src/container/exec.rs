@@ -8,7 +8,7 @@ use protocols::refusal::Code;
 use sealed_spec::SealedSpec;
 use sealed_spec::fields::placeholder_command;
 
-use super::create::{explain, output_policy};
+use super::create::{explain, probe_policy};
 use super::{Instance, Stage};
 use crate::agent::Agent;
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ fn permit(spec: &SealedSpec, container: &str, argv: &[String]) -> Result<Permitt
     if let Some((owner, command)) = placeholder_command(&spec.pod, argv)
         && owner == container
     {
-        return Ok(Permitted { command, output: output_policy(spec) });
+        return Ok(Permitted { command, output: probe_policy(spec) });
     }
     let granted = spec.grants.exec.get(container);
     if granted.is_some_and(|commands| commands.iter().any(|command| command == argv)) {

@@ -12,7 +12,9 @@ use crate::process::Process;
 impl Agent {
     /// Writes to a process' input, and waits until it is written.
     pub async fn write_stdin(&self, id: &str, exec: &str, bytes: &[u8]) -> Result<()> {
-        let denied = || Error::refused(Code::StdinDenied, "the sealed spec grants the host no stdin");
+        let denied = || {
+            Error::refused(Code::AttachDenied, "the sealed spec grants the host no stdin of this container")
+        };
         let (instance, process) = self.process(id, exec)?.ok_or_else(denied)?;
         if !instance.rights.stdin {
             return Err(denied());

@@ -3,18 +3,25 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use sealed_spec::log::{LogInfo, LogRecipient, Sealer, SealerError};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 use super::{Terminal, size_pipe};
 use crate::reaper::Watched;
 
 /// Most bytes that one read returns, whatever the host asks for.
 const READ_MAX: usize = 256 * 1024;
+/// Bytes that are sealed at a time.
+const SEAL_READ: usize = 8192;
+/// After which the beginning of a line is sealed by itself.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Whether the host may see what a process writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +33,19 @@ pub enum OutputPolicy {
 }
 
 /// One output stream.
-pub struct Output(Source);
+pub struct Output {
+    source: Source,
+    /// Where the host gets sealed lines alone.
+    sealing: OnceLock<Mutex<Sealing>>,
+}
+
+/// A stream on its way to the owner.
+struct Sealing {
+    /// `None`: the stream has ended.
+    sealer: Option<Sealer>,
+    /// Sealed lines that the host hasn't fetched.
+    ready: Vec<u8>,
+}
 
 enum Source {
     Closed,
@@ -37,7 +56,22 @@ enum Source {
 impl Output {
     /// A stream that has ended.
     pub fn closed() -> Self {
-        Self(Source::Closed)
+        Self::of(Source::Closed)
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, sealing: OnceLock::new() }
+    }
+
+    /// From now on the host gets lines that only the owner opens. To be called before it can read.
+    pub fn seal(&self, recipient: &LogRecipient, info: &LogInfo) -> Result<(), SealerError> {
+        if matches!(self.source, Source::Closed) {
+            return Ok(());
+        }
+        let mut ready = Vec::new();
+        let sealer = Sealer::new(recipient, info, &mut ready)?;
+        self.sealing.get_or_init(|| Mutex::new(Sealing { sealer: Some(sealer), ready }));
+        Ok(())
     }
 
     /// A stream, and the end that the process writes to.
@@ -46,7 +80,7 @@ impl Output {
         size_pipe(&writer, size);
         let mut receiver = pipe::Receiver::from_owned_fd(reader.into())?;
         let output = match policy {
-            OutputPolicy::Clear => Self(Source::Pipe(Mutex::new(receiver))),
+            OutputPolicy::Clear => Self::of(Source::Pipe(Mutex::new(receiver))),
             OutputPolicy::Discard => {
                 tokio::spawn(async move {
                     let mut buffer = vec![0; 8192];
@@ -61,7 +95,7 @@ impl Output {
     /// What a terminal shows.
     pub fn terminal(policy: OutputPolicy, terminal: Arc<Terminal>) -> Self {
         match policy {
-            OutputPolicy::Clear => Self(Source::Terminal(Mutex::new(terminal))),
+            OutputPolicy::Clear => Self::of(Source::Terminal(Mutex::new(terminal))),
             OutputPolicy::Discard => {
                 tokio::spawn(async move {
                     let mut buffer = vec![0; 8192];
@@ -77,8 +111,50 @@ impl Output {
     /// A descendant that outlives the process may keep the pipe open: its output after the process' end
     /// is not waited for.
     pub async fn read(&self, length: usize, process: &Watched) -> io::Result<Vec<u8>> {
+        match self.sealing.get() {
+            None => self.read_clear(length, process).await,
+            Some(sealing) => self.read_sealed(length, process, &mut *sealing.lock().await).await,
+        }
+    }
+
+    async fn read_sealed(
+        &self,
+        length: usize,
+        process: &Watched,
+        sealing: &mut Sealing,
+    ) -> io::Result<Vec<u8>> {
+        let failed = |error: SealerError| io::Error::other(error.to_string());
+        while sealing.ready.is_empty() {
+            let Some(sealer) = &mut sealing.sealer else { return Ok(Vec::new()) };
+            let silence = async {
+                match sealer.has_pending() {
+                    true => tokio::time::sleep(SILENCE).await,
+                    false => std::future::pending().await,
+                }
+            };
+            let bytes = tokio::select! {
+                biased;
+                bytes = self.read_clear(SEAL_READ, process) => Some(Zeroizing::new(bytes?)),
+                () = silence => None,
+            };
+            match bytes {
+                // Something like a prompt, which no line end follows.
+                None => sealer.flush(&mut sealing.ready).map_err(failed)?,
+                Some(bytes) if bytes.is_empty() => {
+                    if let Some(sealer) = sealing.sealer.take() {
+                        sealer.finish(&mut sealing.ready).map_err(failed)?;
+                    }
+                }
+                Some(bytes) => sealer.push(&bytes, &mut sealing.ready).map_err(failed)?,
+            }
+        }
+        let rest = sealing.ready.split_off(length.clamp(1, READ_MAX).min(sealing.ready.len()));
+        Ok(std::mem::replace(&mut sealing.ready, rest))
+    }
+
+    async fn read_clear(&self, length: usize, process: &Watched) -> io::Result<Vec<u8>> {
         let mut buffer = Vec::new();
-        let count = match &self.0 {
+        let count = match &self.source {
             Source::Closed => 0,
             Source::Pipe(receiver) => {
                 let mut receiver = receiver.lock().await;
@@ -218,5 +294,45 @@ pub(super) mod tests {
         let (output, writer) = Output::pipe(OutputPolicy::Clear, 0).unwrap();
         File::from(writer).write_all(b"x").unwrap();
         assert_eq!(output.read(usize::MAX, &ended()).await.unwrap(), b"x");
+    }
+
+    #[tokio::test]
+    async fn sealed_output_opens_for_the_owner_alone() {
+        use sealed_spec::log::{Content, Line, LogKey, LogStream, Opener};
+        let key = LogKey::generate().unwrap();
+        let (output, writer) = Output::pipe(OutputPolicy::Clear, 0).unwrap();
+        let info = LogInfo {
+            spec: format!("sha256:{}", "0".repeat(64)),
+            container: "web".into(),
+            instance: "c1".into(),
+            stream: LogStream::Stdout,
+        };
+        output.seal(&key.recipient(), &info).unwrap();
+        File::from(writer).write_all(b"hunter2\nand no line end").unwrap();
+        let process = ended();
+        let mut text = Vec::new();
+        loop {
+            let part = output.read(100, &process).await.unwrap();
+            if part.is_empty() {
+                break;
+            }
+            assert!(part.len() <= 100);
+            text.extend(part);
+        }
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains("hunter2") && text.ends_with('\n'), "{text}");
+        let mut opener = Opener::new(key);
+        let mut clear = Vec::new();
+        for line in text.lines() {
+            match opener.line(line.as_bytes()) {
+                Line::Sealed(opened) => {
+                    if let Content::Text(bytes) = opened.content {
+                        clear.extend_from_slice(&bytes);
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(String::from_utf8(clear).unwrap(), "hunter2\nand no line end");
     }
 }

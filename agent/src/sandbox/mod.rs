@@ -57,10 +57,18 @@ impl Sandbox {
         let hostname = name::choose(pod, host);
         let namespaces = directory.join("namespaces");
         launcher.namespaces(&namespaces, &hostname).await?;
+        // Held by a pause of the agent's own, which lives as long as the sandbox.
+        let pid = match pod.share_process_namespace {
+            Some(true) => {
+                let pause = launcher.pid_namespace().await?;
+                Some(PathBuf::from(format!("/proc/{}/ns/pid", pause.pid())))
+            }
+            _ => None,
+        };
         let sandbox = Self {
             ipc: namespaces.join("ipc"),
             uts: namespaces.join("uts"),
-            pid: None,
+            pid,
             hosts: directory.join("hosts"),
             hostname_file: directory.join("hostname"),
             resolv_conf: directory.join("resolv.conf"),
