@@ -56,7 +56,7 @@ impl Opening {
 
     /// Digest of the sealed document that this VM is for.
     pub fn digest(&self) -> Result<SpecDigest, Refusal> {
-        self.source.config().map(|config| config.sealed_spec.clone())
+        self.source.config().map(|config| config.sealed_spec)
     }
 
     /// The open specification, or the refusal to act without it.
