@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use pathrs::procfs::ProcfsHandle;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::operation::{self, failure};
@@ -21,6 +22,9 @@ pub fn run(_: impl Iterator<Item = OsString>) -> i32 {
     let Ok(requests) = take_socket() else {
         return 2;
     };
+    // libcontainer looks at /proc through a mount of its own, which pathrs makes once a process and keeps: made
+    // here, forks share it, and none waits for the kernel to dissolve its own. It is closed on execve.
+    let _procfs = ProcfsHandle::new();
     loop {
         match wire::receive_bytes(&requests) {
             Ok((bytes, _)) if bytes.is_empty() => return 0,
