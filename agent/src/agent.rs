@@ -20,6 +20,7 @@ use crate::launch::Launcher;
 use crate::mode::Mode;
 use crate::opening::Opening;
 use crate::pid1::PowerOff;
+use crate::plain::Plain;
 use crate::quarantine::Quarantine;
 use crate::reaper::Reaper;
 use crate::record::Record;
@@ -101,6 +102,7 @@ pub struct Agent {
     pub(crate) quarantine: Quarantine,
     pub(crate) volumes: Volumes,
     pub(crate) record: Record,
+    pub(crate) plain: Plain,
     pub(crate) containers: Containers,
     pub(crate) oom: OomEvents,
     pub(crate) hierarchy: Hierarchy,
@@ -121,6 +123,7 @@ impl Agent {
         crate::launch::private_dir(&paths.state)?;
         let launcher = Launcher::new(reaper.clone(), paths.program.clone(), paths.state.join("launch"))?;
         let quarantine = Quarantine::new(&paths.quarantine)?;
+        let plain = Plain::new(&config, &paths);
         let hierarchy = Hierarchy::detect(&paths.cgroups).map_err(std::io::Error::other)?;
         Ok(Arc::new(Self {
             config,
@@ -132,6 +135,7 @@ impl Agent {
             quarantine,
             volumes: Volumes::default(),
             record: Record::default(),
+            plain,
             containers: Containers::default(),
             oom: OomEvents::default(),
             hierarchy,

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use agent_image::{ErrorKind, ImageConfiguration, ImageError, ImageStore, Rootfs};
+use agent_image::{ErrorKind, Image, ImageConfiguration, ImageError, ImageStore, Rootfs};
 use async_trait::async_trait;
 use protocols::refusal::{Code, Refusal};
 use sealed_spec::{ImageRef, SealedSpec};
@@ -29,6 +29,11 @@ pub trait Images: Send + Sync {
     /// A fresh root file system for one container, below `directory`; waits for a pull as long as
     /// `patience` says.
     async fn root(&self, image: &ImageRef, directory: &Path, patience: Patience) -> Result<Root, Refusal>;
+    /// On the plain path: an image by the name that the host gives it, a tag too. It goes on being pulled
+    /// when nobody waits.
+    async fn named(&self, reference: &str) -> Result<Arc<Image>, Refusal> {
+        Err(Refusal::new(Code::ImagePull, format!("{reference}: nothing is pulled here")))
+    }
 }
 
 /// Images pulled by digest from the registries of the sealed specification.
@@ -36,12 +41,26 @@ pub struct Pulled {
     directory: PathBuf,
     ca_bundle: PathBuf,
     store: OnceLock<Arc<ImageStore>>,
+    opening: Mutex<()>,
 }
 
 impl Pulled {
     /// Layers are kept below `directory`, in guest memory.
     pub fn new(directory: PathBuf, ca_bundle: PathBuf) -> Self {
-        Self { directory, ca_bundle, store: OnceLock::new() }
+        Self { directory, ca_bundle, store: OnceLock::new(), opening: Mutex::new(()) }
+    }
+}
+
+impl Pulled {
+    /// The store of the plain path, made once: making it clears what was in the making.
+    fn open_store(&self) -> Result<Arc<ImageStore>, Refusal> {
+        let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
+        }
+        let bundle = Some(self.ca_bundle.clone());
+        let store = ImageStore::new(self.directory.clone(), Vec::new(), bundle).map_err(|e| refusal(&e))?;
+        Ok(self.store.get_or_init(|| Arc::new(store)).clone())
     }
 }
 
@@ -89,6 +108,12 @@ impl Images for Pulled {
             .map_err(|_| failed("mounting the root file system was interrupted".into()))?
             .map_err(|e: agent_image::RootfsError| failed(e.to_string()))?;
         Ok(Root { path: mount.path().to_owned(), config, mount: Box::new(mount) })
+    }
+
+    async fn named(&self, reference: &str) -> Result<Arc<Image>, Refusal> {
+        let store = self.open_store()?;
+        let image = store.resolve(reference).await.map_err(|e| refusal(&e))?;
+        store.pull(&image).await.map_err(|e| refusal(&e))
     }
 }
 

@@ -89,7 +89,7 @@ fn ended() -> Error {
 }
 
 /// Where the host says what runs, it may read why it doesn't.
-pub(super) fn told(error: LaunchError) -> Error {
+pub(crate) fn told(error: LaunchError) -> Error {
     match error {
         LaunchError::Failed(failure) => {
             Error::refused(Code::Launch, format!("{} ({})", failure.summary, failure.detail))

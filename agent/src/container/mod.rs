@@ -12,6 +12,7 @@ mod streams;
 
 pub use books::{Container, Containers, Instance, Keeps, Pause, Reserved, Stage, Target};
 pub use create::CreateRequest;
+pub(crate) use exec::told;
 pub use launch::Plan;
 pub use rights::{Rights, Signals};
 

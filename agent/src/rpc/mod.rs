@@ -129,10 +129,10 @@ calls! {
     remove_container("RemoveContainer", wire::RemoveContainerRequest) -> Empty = container::remove;
     stats_container("StatsContainer", wire::StatsContainerRequest) -> wire::StatsContainerResponse = resources::stats;
     update_container("UpdateContainer", wire::UpdateContainerRequest) -> Empty = resources::update;
-    update_ephemeral_mounts("UpdateEphemeralMounts", wire::UpdateEphemeralMountsRequest) -> Empty = status::unbuilt;
+    update_ephemeral_mounts("UpdateEphemeralMounts", wire::UpdateEphemeralMountsRequest) -> Empty = sandbox::update_ephemeral;
     pause_container("PauseContainer", wire::PauseContainerRequest) -> Empty = resources::pause;
     resume_container("ResumeContainer", wire::ResumeContainerRequest) -> Empty = resources::resume;
-    remove_stale_virtiofs_share_mounts("RemoveStaleVirtiofsShareMounts", wire::RemoveStaleVirtiofsShareMountsRequest) -> Empty = status::unbuilt;
+    remove_stale_virtiofs_share_mounts("RemoveStaleVirtiofsShareMounts", wire::RemoveStaleVirtiofsShareMountsRequest) -> Empty = sandbox::remove_stale_shares;
     get_diagnostic_data("GetDiagnosticData", wire::GetDiagnosticDataRequest) -> wire::GetDiagnosticDataResponse = container::diagnostic;
     exec_process("ExecProcess", wire::ExecProcessRequest) -> Empty = process::exec;
     signal_process("SignalProcess", wire::SignalProcessRequest) -> Empty = process::signal;

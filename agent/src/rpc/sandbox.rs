@@ -30,7 +30,30 @@ pub(super) async fn destroy(
     _: &TtrpcContext,
     _: wire::DestroySandboxRequest,
 ) -> Result<Empty> {
+    if agent.mode.sealed().is_none() {
+        agent.end_plain().await;
+    }
     agent.destroy().await?;
+    Ok(Empty::new())
+}
+
+/// Memory of another size, as the machine grows. The table denies it in a sealed VM.
+pub(super) async fn update_ephemeral(
+    agent: &Arc<Agent>,
+    _: &TtrpcContext,
+    request: wire::UpdateEphemeralMountsRequest,
+) -> Result<Empty> {
+    let agent = agent.clone();
+    super::detached(async move { agent.update_plain_mounts(request.storages).await }).await
+}
+
+/// Shared directories whose other side is gone.
+pub(super) async fn remove_stale_shares(
+    agent: &Arc<Agent>,
+    _: &TtrpcContext,
+    _: wire::RemoveStaleVirtiofsShareMountsRequest,
+) -> Result<Empty> {
+    agent.remove_stale_shares().await?;
     Ok(Empty::new())
 }
 

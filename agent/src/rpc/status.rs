@@ -20,7 +20,9 @@ pub(super) fn from(error: &Error) -> ttrpc::Error {
             | Refused::ImagePulling
             | Refused::ImageDigest
             | Refused::ImageUnpack
-            | Refused::ImageConfig => Code::INTERNAL,
+            | Refused::ImageConfig
+            | Refused::Storage
+            | Refused::Device => Code::INTERNAL,
             _ => Code::PERMISSION_DENIED,
         },
         Error::InvalidArgument(_) => Code::INVALID_ARGUMENT,

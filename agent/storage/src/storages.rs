@@ -131,6 +131,17 @@ impl Storages {
         Ok(Added { points })
     }
 
+    /// Checks a container's storages, without any effect; returns the images that are to be pulled.
+    pub fn images(&self, owner: &str, requests: &[StorageRequest]) -> Result<Vec<String>, StorageError> {
+        let Settings { containers, private, .. } = &self.settings;
+        let planned = plan_all(requests, &Context { containers, private, owner: Some(owner) })?;
+        let reference = |planned: Planned| match planned.plan {
+            Plan::Image { reference, .. } => Some(reference),
+            _ => None,
+        };
+        Ok(planned.into_iter().filter_map(reference).collect())
+    }
+
     /// A container is gone: what nobody else uses and isn't the pod's goes in reverse order.
     pub fn release(&self, owner: &str) -> Vec<StorageError> {
         let points = self.books().owners.remove(owner).unwrap_or_default();
