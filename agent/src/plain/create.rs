@@ -110,12 +110,12 @@ impl Agent {
         if let Some(config) = &furnished.image {
             fit::image(&mut spec, config);
         }
-        self.root(id, &mut spec, &furnished.points)?;
+        self.plain_root(id, &mut spec, &furnished.points)?;
         let cgroup = fit::cgroup(&cgroup_path, id)?;
         let directory = self.paths.container(id);
         private_dir(&directory).map_err(Error::step("making the container's directory"))?;
         let mut plan = Prepared { spec, kept, directory, cgroup };
-        let prepared = self.prepare(&name, sandbox, shares_pids, &mut plan).await;
+        let prepared = self.prepare_plain(&name, sandbox, shares_pids, &mut plan).await;
         if let Err(error) = prepared {
             let _ = fs::remove_dir_all(&plan.directory);
             return Err(error);
@@ -131,7 +131,7 @@ impl Agent {
     }
 
     /// Secrets, namespaces and what else a process needs before it is made.
-    async fn prepare(
+    async fn prepare_plain(
         self: &Arc<Self>,
         name: &str,
         sandbox: &PlainSandbox,
@@ -208,7 +208,7 @@ impl Agent {
     }
 
     /// The container's root: what was mounted for it, else the directory that the host names.
-    fn root(&self, id: &str, spec: &mut Spec, points: &[PathBuf]) -> Result<()> {
+    fn plain_root(&self, id: &str, spec: &mut Spec, points: &[PathBuf]) -> Result<()> {
         let own = self.plain.containers.join(id).join("rootfs");
         let Some(root) = spec.root_mut() else { return Err(convert::ConvertError::Missing("root").into()) };
         let named = root.path().clone();

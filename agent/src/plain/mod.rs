@@ -20,6 +20,8 @@ mod modules;
 pub mod request;
 mod sandbox;
 
+pub(crate) use create::termination_log;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

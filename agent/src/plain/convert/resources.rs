@@ -69,7 +69,10 @@ fn rule(rule: &wire::LinuxDeviceCgroup) -> Result<Value> {
         "" | "a" => "a",
         kind @ ("b" | "c") => kind,
         _ => {
-            return Err(malformed("device rules", "one is neither for all, nor block, nor character devices"));
+            return Err(malformed(
+                "device rules",
+                "one is neither for all, nor block, nor character devices",
+            ));
         }
     };
     if rule.Access.len() > 3 || !rule.Access.bytes().all(|b| b"rwm".contains(&b)) {
