@@ -70,6 +70,13 @@ enum Life {
     Destroyed,
 }
 
+/// Why containers have nothing to share; kept, since it is for good.
+#[derive(Debug, Clone)]
+enum Unfurnished {
+    Refused(Refusal),
+    Failed(String),
+}
+
 /// What an [`Agent`] is made of.
 pub struct Parts {
     /// What the runtime configured.
@@ -113,7 +120,7 @@ pub struct Agent {
     pub(crate) log: Logger,
     life: Mutex<Life>,
     address: Mutex<Option<IpAddr>>,
-    sandbox: OnceCell<std::result::Result<Arc<Sandbox>, String>>,
+    sandbox: OnceCell<std::result::Result<Arc<Sandbox>, Unfurnished>>,
 }
 
 impl Agent {
@@ -218,9 +225,17 @@ impl Agent {
     pub(crate) async fn furnish(&self) -> Result<Arc<Sandbox>> {
         let made = self
             .sandbox
-            .get_or_init(|| async { self.make_sandbox().await.map(Arc::new).map_err(|e| e.to_string()) })
+            .get_or_init(|| async {
+                self.make_sandbox().await.map(Arc::new).map_err(|error| match error {
+                    Error::Refused(refusal) => Unfurnished::Refused(refusal),
+                    other => Unfurnished::Failed(other.to_string()),
+                })
+            })
             .await;
-        made.clone().map_err(Error::Internal)
+        made.clone().map_err(|failure| match failure {
+            Unfurnished::Refused(refusal) => refusal.into(),
+            Unfurnished::Failed(text) => Error::Internal(text),
+        })
     }
 
     async fn make_sandbox(&self) -> Result<Sandbox> {
