@@ -120,7 +120,7 @@ impl Cgroup {
 }
 
 impl OomWatch {
-    /// Waits for the next kill; returns how many there were. `None`: the cgroup is gone.
+    /// Waits for the next kill; returns how many there were (version 1: about as many). `None`: the cgroup is gone.
     pub async fn next(&mut self) -> Option<u64> {
         loop {
             let total = match &mut self.source {
@@ -133,10 +133,11 @@ impl OomWatch {
                     now
                 }
                 Source::Descriptor { events, control } => {
-                    let counted = counted(events).await?;
-                    // The descriptor also counts the end of the cgroup.
-                    read(control).ok()?;
-                    self.told.saturating_add(counted)
+                    counted(events).await?;
+                    // It also counts the end of the cgroup. News come before the kernel has counted the
+                    // kill, and now and then twice: rather told twice than not.
+                    let now = value(&read(control).ok()?, "oom_kill");
+                    now.max(self.told.saturating_add(1))
                 }
             };
             let fresh = total - self.told;

@@ -111,3 +111,6 @@ impl Cgroup {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
