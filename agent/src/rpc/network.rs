@@ -12,6 +12,7 @@ use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
 use crate::error::{Error, Result};
+use crate::mode::Mode;
 
 impl From<NetworkError> for Error {
     fn from(error: NetworkError) -> Self {
@@ -116,9 +117,12 @@ fn network(agent: &Agent) -> Result<&Network> {
     agent.network.as_ref().ok_or_else(|| Error::Internal("the guest's kernel has no network".into()))
 }
 
-/// In a sealed VM nothing that stays inside the pod is touched.
+/// In a confidential VM nothing that stays inside the pod is touched.
 fn reach(agent: &Agent) -> Reach {
-    if agent.mode.sealed().is_some() { Reach::Outside } else { Reach::All }
+    match agent.mode {
+        Mode::Sealed(_) | Mode::Policy(_) => Reach::Outside,
+        Mode::Unsealed => Reach::All,
+    }
 }
 
 fn missing(field: &str) -> Error {

@@ -36,13 +36,12 @@ impl Cgroup {
         for (list, key, file) in throttles {
             for LinuxThrottleDevice { Major, Minor, Rate, .. } in list {
                 let name = device(*Major, *Minor)?;
-                match self.version() {
-                    Version::V1 => plan.add(self, "blkio", file, format!("{name} {Rate}"))?,
-                    Version::V2 if *Rate == 0 => {
-                        plan.add(self, "blkio", "io.max", format!("{name} {key}=max"))?
-                    }
-                    Version::V2 => plan.add(self, "blkio", "io.max", format!("{name} {key}={Rate}"))?,
-                }
+                let (file, value) = match (self.version(), *Rate) {
+                    (Version::V1, rate) => (file, format!("{name} {rate}")),
+                    (Version::V2, 0) => ("io.max", format!("{name} {key}=max")),
+                    (Version::V2, rate) => ("io.max", format!("{name} {key}={rate}")),
+                };
+                plan.add(self, "blkio", file, value)?;
             }
         }
         Ok(())

@@ -35,6 +35,7 @@ struct Plan(Vec<Write>);
 
 impl Plan {
     /// A value that the request names: where there is no file for it, the kernel can't do it.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike, most of them made here")]
     fn add(&mut self, cgroup: &Cgroup, controller: &str, file: &str, value: impl ToString) -> Result<()> {
         let path = cgroup.present(controller, file).ok_or_else(|| ResourceError::Missing(file.to_owned()))?;
         self.0.push(Write { path, value: value.to_string() });
