@@ -124,8 +124,13 @@ impl Agent {
         let streams =
             StreamsWanted { output: OutputPolicy::Clear, input: true, pipe_size: self.config.pipe_size };
         let keeps: Keeps = Box::new(kept);
-        let plan = Plan { id, name: &name, directory, cgroup, spec: &spec, rights: Rights::all(), streams };
-        let instance = self.launch(plan, keeps).await.map_err(told)?;
+        let rights = Rights::all();
+        let plan =
+            Plan { id, name: &name, directory: directory.clone(), cgroup, spec: &spec, rights, streams };
+        let instance = self.launch(plan, keeps).await.map_err(|error| {
+            let _ = fs::remove_dir_all(&directory);
+            told(error)
+        })?;
         self.enroll(reserved, instance);
         Ok(())
     }
