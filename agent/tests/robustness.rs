@@ -44,7 +44,7 @@ fn a_stuck_create_blocks_nobody() {
             let bed = bed.clone();
             async move { bed.make("c1", &spec).await }
         });
-        eventually("the create is in its hook", || helpers().len() >= 2).await;
+        eventually("the create is under way", || helpers().len() >= 2).await;
         bed.health.check(soon(), &CheckRequest::new()).await.unwrap();
         bed.run("c2", "exit 6").await;
         assert_eq!(bed.wait("c2", "").await, 6);
@@ -66,13 +66,16 @@ fn a_stuck_create_blocks_nobody() {
 fn a_worker_that_dies_half_way_leaves_nothing_behind() {
     bed(|bed| async move {
         bed.run("c0", "exit 0").await;
+        // Until it is another program, its first process looks like a helper.
+        assert_eq!(bed.wait("c0", "").await, 0);
         let warm = helpers();
-        let (spec, _gate) = stuck(&bed, "c1");
+        let (spec, gate) = stuck(&bed, "c1");
+        let gate = gate.display().to_string();
         let making = tokio::spawn({
             let bed = bed.clone();
             async move { bed.make("c1", &spec).await }
         });
-        eventually("the create is in its hook", || helpers().len() > warm.len()).await;
+        eventually("the create is in its hook", || !helpers().is_subset(&warm)).await;
         for worker in helpers().difference(&warm) {
             kill(Pid::from_raw(*worker), Signal::SIGKILL).unwrap();
         }
@@ -83,7 +86,7 @@ fn a_worker_that_dies_half_way_leaves_nothing_behind() {
         eventually("no process is left", || {
             !fs::read_dir("/proc").unwrap().flatten().any(|entry| {
                 let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-                line.contains("gate-c1")
+                line.contains(&gate)
             })
         })
         .await;

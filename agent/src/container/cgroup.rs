@@ -38,8 +38,12 @@ pub(super) async fn remove(root: &Path, path: &str) -> io::Result<()> {
     let mut pause = Duration::from_millis(1);
     let started = tokio::time::Instant::now();
     loop {
-        let left = directories(root, path).into_iter().map(|directory| remove_tree(&directory, 0));
-        match left.fold(Ok(()), |all: io::Result<()>, one| all.and(one)) {
+        let mut removed = Ok(());
+        for directory in directories(root, path) {
+            // The others too, whatever became of this one.
+            removed = removed.and(remove_tree(&directory, 0));
+        }
+        match removed {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && started.elapsed() < PATIENCE => {}
             done => return done,
         }

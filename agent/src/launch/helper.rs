@@ -34,7 +34,7 @@ pub fn run(_: impl Iterator<Item = OsString>) -> i32 {
                     drop(requests);
                     return work(&bytes, fds);
                 }
-                Err(error) => refuse(fds, &error),
+                Err(error) => refuse(&fds, &error),
             },
             // One message that can't be read is its sender's trouble: it sees the answer's socket close.
             Err(_) => {}
@@ -83,7 +83,7 @@ fn prepare(stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-fn refuse(fds: Vec<OwnedFd>, error: &io::Error) {
+fn refuse(fds: &[OwnedFd], error: &io::Error) {
     if let Some(answers) = fds.first() {
         let _ = wire::send(answers, &Reply::Failed(failure("forking the launch helper", error)), &[]);
     }

@@ -258,7 +258,7 @@ impl Launcher {
     pub async fn pid_namespace(&self) -> Result<Watched, LaunchError> {
         let since = self.reaper.epoch();
         let made = self.plain(Operation::PidNamespace).await?;
-        let pid = made.pid.ok_or_else(|| no_process())?;
+        let pid = made.pid.ok_or_else(no_process)?;
         Ok(self.reaper.adopt(pid, since))
     }
 
@@ -275,7 +275,7 @@ impl Launcher {
             false => Streams::pipes(wanted).map(|(ours, theirs)| (Some(ours), theirs)).map_err(&streams)?,
         };
         let made = self.warm.ask(&self.request(operation), theirs).await?;
-        let watched = self.reaper.adopt(made.pid.ok_or_else(|| no_process())?, since);
+        let watched = self.reaper.adopt(made.pid.ok_or_else(no_process)?, since);
         let streams = match (ours, made.console) {
             (Some(ours), _) => ours,
             (None, Some(master)) => Streams::terminal(master, wanted).map_err(streams)?,

@@ -1,7 +1,7 @@
 //! The agent's side of the helper: it is started when first needed, kept, and replaced when it dies.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,6 +14,9 @@ use tokio::sync::Mutex;
 use super::{ARGUMENT, HELPER_TIMEOUT, LaunchError, Made, Reply, Request, Stdio3, step, wire};
 use crate::process::awaitable;
 use crate::reaper::{Reaper, Watched};
+
+/// Helpers that one request can outlive, and the one that serves it.
+const ATTEMPTS: usize = 2;
 
 /// The helper, while there is one.
 pub(super) struct Warm {
@@ -39,27 +42,18 @@ impl Warm {
 
     /// Has an operation performed.
     pub(super) async fn ask(&self, request: &Request, stdio: Stdio3) -> Result<Made, LaunchError> {
-        let since = self.reaper.epoch();
-        let (ours, theirs) = wire::pair().map_err(step("making a socket"))?;
-        let answers = awaitable(ours).map_err(step("making a socket"))?;
-        let fds = [&theirs, &stdio.stdin, &stdio.stdout, &stdio.stderr].map(AsFd::as_fd);
-        self.send(request, &fds).await?;
-        drop((theirs, stdio));
         let patience = tokio::time::sleep(HELPER_TIMEOUT);
         tokio::pin!(patience);
-        let begun = tokio::select! {
-            begun = receive::<Reply>(&answers) => begun.map_err(step("reading the answer"))?,
+        let (answers, worker) = tokio::select! {
+            begun = self.begin(request, &stdio) => begun?,
             () = &mut patience => {
                 // It forks and does nothing else: it hangs, and the next request needs another one.
                 self.give_up().await;
                 return Err(LaunchError::Timeout);
             }
         };
-        let worker = match begun {
-            Some((Reply::Begun { worker }, _)) => self.reaper.adopt(worker, since),
-            Some((Reply::Failed(failure), _)) => return Err(failure.into()),
-            _ => return Err(LaunchError::NoAnswer),
-        };
+        // From now on the new process alone has them: the end of its output is the end.
+        drop(stdio);
         let done = tokio::select! {
             biased;
             done = receive::<Reply>(&answers) => done.map_err(step("reading the answer")),
@@ -83,15 +77,31 @@ impl Warm {
         }
     }
 
-    async fn send(&self, request: &Request, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), LaunchError> {
-        let helper = self.helper().await.map_err(step("starting the launch helper"))?;
-        if helper.send(request, fds).await.is_ok() {
-            return Ok(());
+    /// Has a worker begin. A helper that dies before one has, has done nothing, and another one is asked.
+    async fn begin(
+        &self,
+        request: &Request,
+        stdio: &Stdio3,
+    ) -> Result<(AsyncFd<OwnedFd>, Watched), LaunchError> {
+        for _ in 0..ATTEMPTS {
+            let since = self.reaper.epoch();
+            let (ours, theirs) = wire::pair().map_err(step("making a socket"))?;
+            let answers = awaitable(ours).map_err(step("making a socket"))?;
+            let helper = self.helper().await.map_err(step("starting the launch helper"))?;
+            let fds = [&theirs, &stdio.stdin, &stdio.stdout, &stdio.stderr].map(AsFd::as_fd);
+            let sent = helper.send(request, &fds).await;
+            drop(theirs);
+            let begun = match sent {
+                Ok(()) => receive::<Reply>(&answers).await.map_err(step("reading the answer"))?,
+                Err(_) => None,
+            };
+            match begun {
+                Some((Reply::Begun { worker }, _)) => return Ok((answers, self.reaper.adopt(worker, since))),
+                Some((Reply::Failed(failure), _)) => return Err(failure.into()),
+                Some(_) | None => self.forget(&helper).await,
+            }
         }
-        // It has died since, and has not seen the request.
-        self.forget(&helper).await;
-        let helper = self.helper().await.map_err(step("starting the launch helper again"))?;
-        helper.send(request, fds).await.map_err(step("asking the launch helper"))
+        Err(LaunchError::NoAnswer)
     }
 
     async fn helper(&self) -> io::Result<Arc<Helper>> {
@@ -126,7 +136,7 @@ impl Warm {
 }
 
 impl Helper {
-    async fn send(&self, request: &Request, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+    async fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         loop {
             let mut ready = self.socket.writable().await?;
             if let Ok(sent) = ready.try_io(|socket| wire::send(socket.get_ref(), request, fds)) {

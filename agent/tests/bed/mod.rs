@@ -122,18 +122,28 @@ fn possible(cgroup: &str) -> Result<(), String> {
     if made { Ok(()) } else { Err("no cgroups can be made".into()) }
 }
 
-/// Ends what a failed test leaves running.
+/// Ends what a failed test leaves running, and removes its cgroups.
 fn end_all(cgroup: &str) {
-    for directory in directories(cgroup) {
-        for inner in fs::read_dir(directory).unwrap().flatten().filter(|e| e.path().is_dir()) {
-            let processes = fs::read_to_string(inner.path().join("cgroup.procs")).unwrap_or_default();
+    let inner = || {
+        let all =
+            directories(cgroup).into_iter().flat_map(|directory| fs::read_dir(directory).unwrap().flatten());
+        all.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    for _ in 0..100 {
+        for directory in inner() {
+            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
             for pid in processes.lines().filter_map(|line| line.parse().ok()) {
                 let _ = nix::sys::signal::kill(
                     nix::unistd::Pid::from_raw(pid),
                     nix::sys::signal::Signal::SIGKILL,
                 );
             }
+            let _ = fs::remove_dir(directory);
         }
+        if inner().is_empty() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 
