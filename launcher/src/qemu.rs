@@ -40,12 +40,24 @@ pub struct Disk {
     pub read_only: bool,
     /// How it is attached.
     pub bus: Bus,
+    /// Every read ends with an I/O error.
+    pub unreadable: bool,
 }
 
 /// Where disks begin on the PCI bus: behind what QEMU and the launcher place themselves.
 const FIRST_SLOT: usize = 0x10;
 
+/// A layer of QEMU's below the image that fails what is asked of it.
+const UNREADABLE: &str = "file.driver=blkdebug,file.inject-error.0.event=read_aio,file.inject-error.0.errno=5,\
+                          file.image.driver=file,file.image.filename=";
+
 impl Disk {
+    /// A disk on virtio-blk that the guest can write to.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, read_only: false, bus: Bus::Blk, unreadable: false }
+    }
+
     /// Kata's name for the place of the disk at `index` on the PCI bus.
     #[must_use]
     pub fn pci_path(index: usize) -> String {
@@ -112,7 +124,8 @@ pub(crate) fn arguments(guest: &GuestManifest, boot: &Boot<'_>) -> Vec<OsString>
     }
     for (index, disk) in boot.disks.iter().enumerate() {
         let read_only = if disk.read_only { "readonly=on," } else { "" };
-        let drive = format!("if=none,id=disk{index},format=raw,{read_only}file=");
+        let file = if disk.unreadable { UNREADABLE } else { "file=" };
+        let drive = format!("if=none,id=disk{index},format=raw,{read_only}{file}");
         words.pair("-drive", joined(&drive, &disk.path));
         let slot = format!("addr={:#x}", FIRST_SLOT + index);
         match disk.bus {
@@ -178,8 +191,8 @@ mod tests {
             console: Path::new("/run/console.log"),
             initdata: Some(Path::new("/run/initdata.img")),
             disks: &[
-                Disk { path: "/d/root".into(), read_only: true, bus: Bus::Blk },
-                Disk { path: "/d/scratch".into(), read_only: false, bus: Bus::Scsi },
+                Disk { read_only: true, ..Disk::new("/d/root".into()) },
+                Disk { bus: Bus::Scsi, ..Disk::new("/d/scratch".into()) },
             ],
             host_data: &[0x11; 32],
             network,

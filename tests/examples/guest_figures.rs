@@ -12,6 +12,7 @@ use launcher::pod::{Container, RunningContainer};
 use protocols::agent::GetMetricsRequest;
 use sealpod_tests::attempt::Stage;
 use sealpod_tests::host::{Host, Running};
+use sealpod_tests::image::Extra;
 use sealpod_tests::installation::Installation;
 
 const BOOTS: usize = 5;
@@ -146,7 +147,7 @@ async fn resident(running: &Running) -> Result<f64> {
 async fn pull(stage: &Stage) -> Result<f64> {
     let mut ballast = vec![0; PULLED_MIB << 20];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut ballast)?;
-    stage.world.registry().push("large", &ballast)?;
+    stage.world.registry().push("large", &Extra { ballast: &ballast, ..Extra::default() })?;
     let directory = stage.world.directory();
     let manifest = directory.join("large.yaml");
     let text = std::fs::read_to_string(testdata())?;

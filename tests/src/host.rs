@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use launcher::pod::{HostView, HostileKnobs, Patience, Pod, PodError, PodRun};
-use launcher::{BootOptions, Guest, GuestManifest};
+use launcher::{BootOptions, Disk, Guest, GuestManifest};
 use protocols::refusal::Refusal;
 use sealed_spec::initdata::{self, annotation, device};
 
@@ -21,6 +21,10 @@ pub struct Host {
     pub pod: Pod,
     /// The initdata that the guest's device will hold; empty: no device.
     pub initdata: Vec<u8>,
+    /// What the initdata's device holds, where it is not the initdata in its frame; empty: no device.
+    pub device: Option<Vec<u8>>,
+    /// More disks.
+    pub disks: Vec<Disk>,
     /// HOST_DATA, where it is not the digest of the initdata.
     pub host_data: Option<[u8; 32]>,
     /// What the guest is booted from.
@@ -48,6 +52,8 @@ impl Host {
         Ok(Self {
             pod: view.pod,
             initdata: annotation::decode(annotation).context("the annotation is not initdata")?,
+            device: None,
+            disks: Vec::new(),
             host_data: None,
             guest: GuestManifest::load(guest)?,
             relay: relay.to_owned(),
@@ -60,12 +66,14 @@ impl Host {
     /// # Errors
     /// When the guest doesn't come up, with its console's last lines.
     pub async fn boot(&self, state: &Path) -> Result<Running> {
-        let initdata_device = match self.initdata.as_slice() {
-            [] => Vec::new(),
-            initdata => device::encode(initdata).context("cannot frame the initdata")?,
+        let initdata_device = match (&self.device, self.initdata.as_slice()) {
+            (Some(device), _) => device.clone(),
+            (None, []) => Vec::new(),
+            (None, initdata) => device::encode(initdata).context("cannot frame the initdata")?,
         };
         let options = BootOptions {
             initdata_device,
+            disks: self.disks.clone(),
             host_data: self.host_data.unwrap_or_else(|| initdata::digest(&self.initdata)),
             relay_socket: Some(self.relay.clone()),
             state_dir: state.to_owned(),

@@ -1,13 +1,17 @@
 //! A small real image: Debian's static busybox as an OCI layout.
 
 use std::fs;
-use std::path::Path;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+
+use crate::process::Finished;
 
 /// Debian's and Ubuntu's `busybox-static`.
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
@@ -45,17 +49,28 @@ pub(crate) const APPLETS: &[&str] = &[
 pub(crate) const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\n";
 pub(crate) const GROUP: &str = "root:x:0:\nweb:x:1000:\nlogs:x:2000:web\n";
 
-/// Writes an OCI layout with one image, tagged `v1`, into `directory`. `ballast` makes it larger: a file that
-/// nothing reads.
+/// What an image has beside busybox.
+#[derive(Debug, Default)]
+pub struct Extra<'a> {
+    /// Programs: where in the image, and which file.
+    pub programs: &'a [(&'a str, &'a Path)],
+    /// A file that nothing reads.
+    pub ballast: &'a [u8],
+    /// A file of so many zeros.
+    pub zeros: u64,
+}
+
+/// Writes an OCI layout with one image, tagged `v1`, into `directory`.
 ///
 /// # Errors
 /// When busybox is missing or the layout can't be written.
-pub fn write_layout(directory: &Path, ballast: &[u8]) -> Result<()> {
+pub fn write_layout(directory: &Path, extra: &Extra<'_>) -> Result<()> {
     let busybox = fs::read(BUSYBOX).with_context(|| format!("cannot read {BUSYBOX}: run scripts/setup"))?;
-    let tar = rootfs(&busybox, ballast)?;
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    std::io::Write::write_all(&mut encoder, &tar).context("cannot compress the layer")?;
-    let layer = encoder.finish().context("cannot compress the layer")?;
+    let mut packed =
+        Packed { gzip: GzEncoder::new(Vec::new(), Compression::fast()), unpacked: Sha256::new() };
+    rootfs(&mut packed, &busybox, extra)?;
+    let layer = packed.gzip.finish().context("cannot compress the layer")?;
+    let diff_id = format!("sha256:{}", hex::encode(packed.unpacked.finalize()));
 
     let blobs = Blobs { directory: directory.join("blobs/sha256") };
     fs::create_dir_all(&blobs.directory).context("cannot make the layout")?;
@@ -68,7 +83,7 @@ pub fn write_layout(directory: &Path, ballast: &[u8]) -> Result<()> {
             "Cmd": ["echo nothing to do"],
             "WorkingDir": "/"
         },
-        "rootfs": { "type": "layers", "diff_ids": [digest(&tar)] },
+        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
         "history": [{ "created_by": "busybox-static" }]
     });
     let config = blobs.add("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
@@ -89,7 +104,7 @@ pub fn write_layout(directory: &Path, ballast: &[u8]) -> Result<()> {
 }
 
 struct Blobs {
-    directory: std::path::PathBuf,
+    directory: PathBuf,
 }
 
 impl Blobs {
@@ -106,8 +121,8 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-fn rootfs(busybox: &[u8], ballast: &[u8]) -> Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
+fn rootfs(out: &mut Packed, busybox: &[u8], extra: &Extra<'_>) -> Result<()> {
+    let mut tar = tar::Builder::new(out);
     for (path, mode) in [
         ("bin/", 0o755),
         ("etc/", 0o755),
@@ -125,10 +140,48 @@ fn rootfs(busybox: &[u8], ballast: &[u8]) -> Result<Vec<u8>> {
     }
     entry(&mut tar, "etc/passwd", tar::EntryType::Regular, 0o644, PASSWD.as_bytes())?;
     entry(&mut tar, "etc/group", tar::EntryType::Regular, 0o644, GROUP.as_bytes())?;
-    if !ballast.is_empty() {
-        entry(&mut tar, "ballast", tar::EntryType::Regular, 0o644, ballast)?;
+    for (path, program) in extra.programs {
+        let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        entry(&mut tar, path.trim_start_matches('/'), tar::EntryType::Regular, 0o755, &bytes)?;
     }
-    tar.into_inner().context("cannot finish the layer")
+    if !extra.ballast.is_empty() {
+        entry(&mut tar, "ballast", tar::EntryType::Regular, 0o644, extra.ballast)?;
+    }
+    if extra.zeros > 0 {
+        let mut header = header(tar::EntryType::Regular, 0o644, extra.zeros);
+        let zeros = io::repeat(0).take(extra.zeros);
+        tar.append_data(&mut header, "zeros", zeros).context("cannot add zeros")?;
+    }
+    tar.into_inner().map(drop).context("cannot finish the layer")
+}
+
+/// A layer as it is transferred, and the digest of what it unpacks to.
+struct Packed {
+    gzip: GzEncoder<Vec<u8>>,
+    unpacked: Sha256,
+}
+
+impl Write for Packed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.gzip.write(bytes)?;
+        self.unpacked.update(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.gzip.flush()
+    }
+}
+
+/// A copy of a built program without what only a debugger reads, to fit into small guests.
+///
+/// # Errors
+/// When `strip` is missing or fails.
+pub fn stripped(program: &Path, directory: &Path) -> Result<PathBuf> {
+    let name = program.file_name().context("the program has no name")?;
+    let to = directory.join(name);
+    Finished::of(Command::new("strip").arg("-o").arg(&to).arg(program))?.success("strip")?;
+    Ok(to)
 }
 
 fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
@@ -143,7 +196,7 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 }
 
 fn entry(
-    tar: &mut tar::Builder<Vec<u8>>,
+    tar: &mut tar::Builder<&mut Packed>,
     path: &str,
     kind: tar::EntryType,
     mode: u32,

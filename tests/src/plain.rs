@@ -8,6 +8,7 @@ use launcher::{BootOptions, Bus, DEFAULT_APPEND, Disk, Guest, GuestManifest, Pla
 use tempfile::TempDir;
 
 use crate::disk;
+use crate::image;
 use crate::installation::Installation;
 use crate::kata::{InitExec, Kata};
 use crate::world::{CPU_MODEL, launcher_state};
@@ -42,12 +43,16 @@ impl Plain {
     ///
     /// # Errors
     /// When `make guest` hasn't run, or the disk can't be made.
-    pub fn new(extra: &[(&str, PathBuf)]) -> Result<Self> {
+    pub fn new(extra: &[(&str, &Path)]) -> Result<Self> {
         let installation = Installation::find()?;
         let directory =
             tempfile::Builder::new().prefix("sealpod-").tempdir().context("cannot make a directory")?;
         let root = directory.path().join("root.img");
-        disk::root(&root, extra)?;
+        let mut programs = Vec::new();
+        for (at, program) in extra {
+            programs.push((*at, image::stripped(program, directory.path())?));
+        }
+        disk::root(&root, &programs)?;
         let guest = GuestManifest {
             firmware: installation.guest_file("firmware.fd"),
             kernel: installation.guest_file("bzImage"),
@@ -59,7 +64,7 @@ impl Plain {
             qemu: PathBuf::from("qemu-system-x86_64"),
             platform: Platform::None,
         };
-        Ok(Self { guest, disks: vec![Disk { path: root, read_only: true, bus: Bus::Blk }], directory })
+        Ok(Self { guest, disks: vec![Disk { read_only: true, ..Disk::new(root) }], directory })
     }
 
     /// Adds a disk, made by `make` at the path that it is given; its index.
@@ -69,7 +74,7 @@ impl Plain {
     pub fn add(&mut self, name: &str, bus: Bus, make: impl FnOnce(&Path) -> Result<()>) -> Result<usize> {
         let path = self.directory.path().join(name);
         make(&path)?;
-        self.disks.push(Disk { path, read_only: false, bus });
+        self.disks.push(Disk { bus, ..Disk::new(path) });
         Ok(self.disks.len() - 1)
     }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::image;
+use crate::image::{self, Extra};
 use crate::process::{Daemon, Finished, free_address};
 
 /// What owners write in their manifests; only the sealed spec knows where it really is.
@@ -42,17 +42,17 @@ impl Registry {
         daemon.wait_listening(address)?;
 
         let registry = Self { address, directory: directory.to_owned(), daemon };
-        registry.push("busybox", &[])?;
+        registry.push("busybox", &Extra::default())?;
         Ok(registry)
     }
 
-    /// Pushes the image as `NAME:v1`, with a file of that content added.
+    /// Pushes the image as `NAME:v1`, with `extra` added.
     ///
     /// # Errors
     /// When skopeo or busybox is missing or fails.
-    pub fn push(&self, name: &str, ballast: &[u8]) -> Result<()> {
+    pub fn push(&self, name: &str, extra: &Extra<'_>) -> Result<()> {
         let layout = self.directory.join(format!("layout-{name}"));
-        image::write_layout(&layout, ballast)?;
+        image::write_layout(&layout, extra)?;
         Finished::of(
             Command::new("skopeo")
                 .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])

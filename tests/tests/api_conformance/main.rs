@@ -19,7 +19,7 @@ mod storage;
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use launcher::{Bus, Disk};
 use sealpod_tests::checks::Checks;
@@ -53,7 +53,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     async fn boot() -> Self {
-        let mut plain = Plain::new(&[("/bin/probe", PathBuf::from(env!("CARGO_BIN_EXE_probe")))]).unwrap();
+        let mut plain = Plain::new(&[("/bin/probe", Path::new(env!("CARGO_BIN_EXE_probe")))]).unwrap();
         let volume = plain.add("volume.img", Bus::Blk, |path| disk::empty(path, 16 << 20)).unwrap();
         let scsi = plain.add("scsi.img", Bus::Scsi, |path| disk::empty(path, 16 << 20)).unwrap();
         let blank = plain.add("blank.img", Bus::Blk, |path| disk::blank(path, 16 << 20)).unwrap();
