@@ -229,8 +229,9 @@ impl PodRun {
             match self.create(&id, &container).await {
                 Ok(()) => break id,
                 Err(error) if retryable(&error) && Instant::now() < deadline => {
-                    // A try that took its time was still pulling; one that ended at once failed.
-                    quick_failures += usize::from(started.elapsed() < QUICK);
+                    // A try that took its time was still pulling, and one that says so too; another failed.
+                    let pulling = error.refusal().is_some_and(|refusal| refusal.code == Code::ImagePulling);
+                    quick_failures += usize::from(!pulling && started.elapsed() < QUICK);
                     if quick_failures > QUICK_FAILURES {
                         return Err(error);
                     }
@@ -354,7 +355,8 @@ impl PodRun {
 /// Errors after which the kubelet's next try may succeed: the agent goes on pulling while nobody waits.
 fn retryable(error: &PodError) -> bool {
     let PodError::Container { error: source, .. } = error else { return false };
-    let pulling = source.refusal().is_some_and(|refusal| refusal.code == Code::ImagePull);
+    let pulling =
+        source.refusal().is_some_and(|one| matches!(one.code, Code::ImagePull | Code::ImagePulling));
     pulling || matches!(source.code(), Some(ttrpc::Code::UNAVAILABLE | ttrpc::Code::DEADLINE_EXCEEDED))
 }
 

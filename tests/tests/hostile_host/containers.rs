@@ -32,6 +32,17 @@ pub(crate) async fn start(checks: &mut Checks, target: &mut Target, host: &Host)
         container.working_dir = "/host".to_owned();
         let started = target.running.pod.start_container(&container).await;
         let name = container.name.clone();
+        if ["privileged", "all"].contains(&name.as_str()) {
+            checks
+                .that(&format!("38: a container that is given everything is none: {name}"), async {
+                    let Err(error) = started else { anyhow::bail!("it was started") };
+                    let refusal = error.refusal().with_context(|| error.to_string())?;
+                    ensure!(refusal.code == Code::Launch, "{refusal}");
+                    Ok(())
+                })
+                .await;
+            continue;
+        }
         checks
             .that(&format!("the pod's container {name} starts"), async {
                 target.containers.push(started?);
@@ -110,9 +121,11 @@ fn poisoned(mut request: CreateContainerRequest) -> CreateContainerRequest {
     request
 }
 
-pub(crate) async fn check(checks: &mut Checks, target: &Target) {
+pub(crate) async fn check(checks: &mut Checks, target: &mut Target) {
     unknown(checks, target).await;
     replaced(checks, target).await;
+    // Its life under the driver's id is over.
+    target.containers.retain(|container| container.name != "root");
     pause(checks, target).await;
 }
 

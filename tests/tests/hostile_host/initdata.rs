@@ -83,7 +83,7 @@ spec:
 async fn an_image_that_unpacks_to_more_than_the_guest_has() {
     let _vm = in_vm();
     let world = world();
-    world.registry().push("bomb", &Extra { zeros: 1 << 30, ..Extra::default() }).unwrap();
+    world.registry().push("bomb", &Extra { zeros: 600 << 20, ..Extra::default() }).unwrap();
     let manifest = world.directory().join("bombed.yaml");
     std::fs::write(&manifest, TWO).unwrap();
     let stage = stage(world, Path::new(&manifest), &["--grant-logs", "clear"], DEFAULT_APPEND);

@@ -22,7 +22,6 @@ pub(crate) async fn check(checks: &mut Checks, target: &Target) {
         .attempt(checks, "46: lo, and addresses of lo on another card", async {
             for (name, mac, ip, mask) in [
                 ("lo", "00:00:00:00:00:00", "10.0.2.16", "24"),
-                ("eth0", "00:00:00:00:00:00", "10.0.2.16", "24"),
                 ("eth0", launcher::GUEST_MAC, "127.0.0.2", "8"),
                 ("eth0", launcher::GUEST_MAC, "::1", "128"),
                 ("eth0", launcher::GUEST_MAC, "0.0.0.0", "0"),
