@@ -25,6 +25,7 @@ pub(crate) const APPLETS: &[&str] = &[
     "echo",
     "env",
     "false",
+    "find",
     "grep",
     "head",
     "hostname",
@@ -43,6 +44,7 @@ pub(crate) const APPLETS: &[&str] = &[
     "stty",
     "test",
     "touch",
+    "tr",
     "true",
     "wc",
 ];

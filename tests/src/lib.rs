@@ -10,6 +10,7 @@ pub mod host;
 pub mod image;
 pub mod installation;
 pub mod kata;
+pub mod lifecycle;
 pub mod mutate;
 pub mod owner;
 pub mod pattern;
