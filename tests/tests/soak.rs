@@ -23,7 +23,8 @@ const EXECS: usize = 50;
 const OUTPUT: usize = 1 << 20;
 
 async fn guest() -> PlainGuest {
-    let running = Plain::new(&[("/bin/probe", Path::new(env!("CARGO_BIN_EXE_probe")))]).unwrap().boot().await.unwrap();
+    let running =
+        Plain::new(&[("/bin/probe", Path::new(env!("CARGO_BIN_EXE_probe")))]).unwrap().boot().await.unwrap();
     let kata = &running.kata;
     kata.sandbox(SANDBOX).await.unwrap();
     kata.create(&spec::pause(SANDBOX)).await.unwrap();
@@ -87,7 +88,9 @@ async fn rounds(count_of_rounds: usize) {
         round(kata).await;
     }
     let (after, resident_after) = count(kata).await;
-    eprintln!("{count_of_rounds} rounds: {before:?} and {resident_before} bytes became {resident_after} bytes");
+    eprintln!(
+        "{count_of_rounds} rounds: {before:?} and {resident_before} bytes became {resident_after} bytes"
+    );
     assert_eq!(before, after, "{}", running.console());
     let growth = resident_after.saturating_sub(resident_before);
     assert!(growth <= GROWTH, "the agent grew by {growth} bytes in {count_of_rounds} rounds");

@@ -31,8 +31,9 @@ pub(super) const TABLE: &[Mount] = &[
     Mount { fstype: "devpts", target: "/dev/pts", flags: NO_SUID, options: "mode=0620,gid=5,ptmxmode=0666" },
     // shared memory of the agent's own programs
     Mount { fstype: "tmpfs", target: "/dev/shm", flags: NO_EXEC, options: "mode=1777,size=1m" },
-    // container state and bundles; not NODEV: root file systems below it carry no device nodes of images
-    Mount { fstype: "tmpfs", target: "/run", flags: NO_SUID, options: "mode=0755,size=90%" },
+    // container state and bundles; not NODEV: root file systems below it carry no device nodes of images. An image
+    // that unpacks to more than there is must find the end of this before the end of memory
+    Mount { fstype: "tmpfs", target: "/run", flags: NO_SUID, options: "mode=0755,size=70%" },
     // scratch files of libraries
     Mount { fstype: "tmpfs", target: "/tmp", flags: NO_EXEC, options: "mode=1777,size=16m" },
     // containers' resources; version 2 only

@@ -199,19 +199,19 @@ async fn replaced(checks: &mut Checks, target: &Target) {
             ensure!(mounts.contains(" / overlay") && !mounts.contains(" /host "), "{mounts}");
 
             let id = target.id("root")?;
-            kata.signal(&id, "", 9).await?;
-            kata.wait(&id, "").await?;
-            kata.remove(&id).await?;
+            kata.signal(&id, "", 9).await.context("ending the driver's")?;
+            kata.wait(&id, "").await.context("waiting for the driver's")?;
+            kata.remove(&id).await.context("removing the driver's")?;
             let id = unique("again");
             kata.create(&poisoned(request(&id, "root"))).await.context("creating it")?;
-            kata.start(&id).await?;
+            kata.start(&id).await.context("starting it")?;
             let mut exec = spec::process(&["probe", "attack"]);
             exec.Terminal = true;
             let name = unique("exec");
             kata.start_exec(&id, &name, exec).await?;
             let attack = kata.follow(&id, &name).await?.good()?;
             ensure!(attack.contains("open /dev/sev-guest: ENOENT"), "{attack}");
-            kata.signal(&id, "", 9).await?;
+            kata.signal(&id, "", 9).await.with_context(|| format!("ending it, after\n{attack}"))?;
             kata.wait(&id, "").await?;
             Ok(kata.remove(&id).await?)
         })
