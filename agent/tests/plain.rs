@@ -141,7 +141,7 @@ fn what_the_host_describes_is_what_runs() {
         let spec = create.OCI.as_mut().unwrap();
         spec.Mounts.push(bind("/run/kata-containers/sandbox/shm", "/dev/shm"));
         bed.agent.create_container(soon(), &create).await.unwrap();
-        assert_eq!(code(bed.agent.create_container(soon(), &create).await), ttrpc::Code::PERMISSION_DENIED);
+        assert_eq!(code(bed.agent.create_container(soon(), &create).await), ttrpc::Code::INTERNAL);
         bed.start("c1").await.unwrap();
         let output = bed.output("c1", "").await;
         let lines: Vec<&str> = output.lines().collect();
@@ -182,6 +182,102 @@ fn what_the_host_describes_is_what_runs() {
         assert_eq!(mounted("/run/kata-containers/sandbox/shm"), None);
         assert_eq!(mounted("/run/kata-containers/sandbox/ephemeral/v"), None);
         assert_eq!(code(bed.agent.create_container(soon(), &early).await), ttrpc::Code::INTERNAL);
+    });
+}
+
+/// What containerd's default specification has beside what [`container`] has.
+fn as_containerd_writes_it(spec: &mut oci::Spec) {
+    let kernel = |destination: &str, kind: &str, options: &[&str]| oci::Mount {
+        destination: destination.into(),
+        source: kind.into(),
+        type_: kind.into(),
+        options: strings(options),
+        ..Default::default()
+    };
+    let programs: Vec<_> = spec.Mounts.drain(2..).collect();
+    spec.Mounts = vec![
+        kernel("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        kernel("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        kernel(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        kernel("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        kernel("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        kernel("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+        kernel("/run", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    ];
+    spec.Mounts.extend(programs);
+    spec.Root.as_mut().unwrap().Readonly = true;
+    let rule = |allow, kind: &str, major, minor, access: &str| oci::LinuxDeviceCgroup {
+        Allow: allow,
+        Type: kind.into(),
+        Major: major,
+        Minor: minor,
+        Access: access.into(),
+        ..Default::default()
+    };
+    let resources = oci::LinuxResources {
+        Devices: vec![
+            rule(false, "", 0, 0, "rwm"),
+            rule(true, "c", 1, 3, "rwm"),
+            rule(true, "c", 5, 0, "rwm"),
+            rule(true, "c", 136, -1, "rwm"),
+        ],
+        Memory: Some(oci::LinuxMemory { Limit: 64 << 20, ..Default::default() }).into(),
+        CPU: Some(oci::LinuxCPU { Shares: 2, Period: 100_000, ..Default::default() }).into(),
+        Pids: Some(oci::LinuxPids { Limit: 32, ..Default::default() }).into(),
+        ..Default::default()
+    };
+    let call = oci::LinuxSyscall {
+        Names: strings(&["sethostname", "no_such_call"]),
+        Action: "SCMP_ACT_ERRNO".into(),
+        ..Default::default()
+    };
+    let filter = oci::LinuxSeccomp {
+        DefaultAction: "SCMP_ACT_ALLOW".into(),
+        Architectures: strings(&["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]),
+        Syscalls: vec![call],
+        ..Default::default()
+    };
+    let linux = spec.Linux.as_mut().unwrap();
+    linux.Resources = Some(resources).into();
+    linux.Seccomp = Some(filter).into();
+    linux.RootfsPropagation = "rslave".into();
+    linux.Namespaces.push(oci::LinuxNamespace { Type: "cgroup".into(), ..Default::default() });
+}
+
+#[test]
+fn a_specification_of_containerds_and_hooks_of_the_guest() {
+    use std::os::unix::fs::PermissionsExt;
+    bed(|bed| async move {
+        own_containers();
+        let hooks = bed.directory.join("hooks");
+        let ran = bed.directory.join("ran");
+        for kind in ["prestart", "poststart", "poststop"] {
+            fs::create_dir_all(hooks.join(kind)).unwrap();
+            let script = format!("#!/bin/sh\necho $1 >> {}\n", ran.display());
+            fs::write(hooks.join(kind).join("hook"), script).unwrap();
+            fs::set_permissions(hooks.join(kind).join("hook"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        sandbox(&bed, |request| request.guest_hook_path = hooks.display().to_string()).await;
+        let script = "touch /new 2>/dev/null || echo root is read-only; ls -d /sys/fs/cgroup /dev/pts/ptmx; \
+                      grep Seccomp: /proc/self/status; test -e /dev/mqueue && echo end";
+        let mut create = container(&bed, "c1", script);
+        as_containerd_writes_it(create.OCI.as_mut().unwrap());
+        create.OCI.as_mut().unwrap().Process.as_mut().unwrap().Cwd = "/".into();
+        for directory in ["proc", "dev", "sys", "run", "bin", "lib", "lib64", "usr"] {
+            fs::create_dir_all(bed.directory.join("roots/c1").join(directory)).unwrap();
+        }
+        bed.agent.create_container(soon(), &create).await.unwrap();
+        bed.start("c1").await.unwrap();
+        let output = bed.output("c1", "").await;
+        assert_eq!(output, "root is read-only\n/dev/pts/ptmx\n/sys/fs/cgroup\nSeccomp:\t2\nend\n");
+        assert_eq!(bed.wait("c1", "").await, 0);
+        bed.remove("c1").await.unwrap();
+        let ran = fs::read_to_string(ran).unwrap();
+        assert_eq!(ran.lines().count(), 3, "{ran}");
     });
 }
 

@@ -63,12 +63,12 @@ impl Agent {
         if !valid_id(&id) {
             return Err(Error::Internal("malformed container id".into()));
         }
-        let sandbox = self.plain.sandbox()?;
+        let sandbox = self.plain.sandbox().map_err(plainly)?;
         let made = self.create_plain_now(&id, &sandbox, request, patience).await;
         if let Err(error) = &made {
             info!(self.log, # "host", "no container"; "id" => &id, "reason" => error.to_string());
         }
-        made
+        made.map_err(plainly)
     }
 
     async fn create_plain_now(
@@ -238,9 +238,10 @@ impl Agent {
         if (request.stdin_port, request.stdout_port, request.stderr_port) != (0, 0, 0) {
             return Err(Error::Internal("streams on ports of their own are not supported".into()));
         }
-        let process = request.process.as_ref().ok_or(convert::ConvertError::Missing("process"))?;
-        let Converted { value, .. } = convert::process(process)?;
-        self.exec_as_told(&request.container_id, &request.exec_id, value).await
+        let process = request.process.as_ref().ok_or(convert::ConvertError::Missing("process"));
+        let Converted { value, .. } =
+            process.and_then(convert::process).map_err(Error::from).map_err(plainly)?;
+        self.exec_as_told(&request.container_id, &request.exec_id, value).await.map_err(plainly)
     }
 
     /// Limits whose absence is only noted.
@@ -269,6 +270,15 @@ fn check(request: &wire::CreateContainerRequest) -> Result<()> {
         return Err(Error::Internal("streams on ports of their own are not supported".into()));
     }
     Ok(())
+}
+
+/// The runtime knows one status for everything that goes wrong here; the text has the code.
+fn plainly(error: Error) -> Error {
+    match error {
+        Error::Refused(refusal) => Error::Internal(refusal.to_string()),
+        Error::InvalidArgument(text) | Error::NotFound(text) => Error::Internal(text),
+        error => error,
+    }
 }
 
 fn as_device(error: agent_storage::StorageError) -> Error {

@@ -27,6 +27,7 @@ pub(super) async fn create(
     let patience = patience(context.timeout_nano);
     if agent.mode.sealed().is_none() {
         let agent = agent.clone();
+        let patience = if context.timeout_nano > 0 { patience } else { agent.config.image_pull };
         return super::detached(async move { agent.create_plain(request, patience).await }).await;
     }
     let host = HostSpec::read(&request);

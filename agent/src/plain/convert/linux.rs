@@ -30,12 +30,12 @@ pub(super) fn linux_value(linux: &wire::Linux, controllers: Controllers, notes: 
         value["sysctl"] = json!(linux.Sysctl);
     }
     if !linux.RootfsPropagation.is_empty() {
-        let known =
-            ["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"];
-        if !known.contains(&linux.RootfsPropagation.as_str()) {
+        // libcontainer knows the recursive ones by the others' names, and means those.
+        let name = linux.RootfsPropagation.strip_prefix('r').unwrap_or(&linux.RootfsPropagation);
+        if !["private", "slave", "shared", "unbindable"].contains(&name) {
             return Err(malformed("propagation", "it is none of private, slave, shared, unbindable"));
         }
-        value["rootfsPropagation"] = json!(linux.RootfsPropagation);
+        value["rootfsPropagation"] = json!(name);
     }
     if with_users {
         value["uidMappings"] = json!(linux.UIDMappings.iter().map(mapping).collect::<Vec<_>>());

@@ -237,7 +237,7 @@ fn seccomp_hooks_limits_and_devices_arrive() {
     assert_eq!(call.errno_ret(), Some(38));
     assert_eq!(call.args().as_ref().unwrap()[0].value_two(), Some(2));
     assert_eq!(linux.sysctl().as_ref().unwrap().len(), 1);
-    assert_eq!(linux.rootfs_propagation().as_deref(), Some("rslave"));
+    assert_eq!(linux.rootfs_propagation().as_deref(), Some("slave"));
     let device = &linux.devices().as_ref().unwrap()[0];
     assert_eq!((device.major(), device.minor(), device.file_mode()), (8, 1, Some(0o660)));
     let process = process_of(&value);
