@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use agent_image::ImageConfiguration;
 use agent_storage::{DeviceNode, DeviceUpdate, PciAddress};
 use libcontainer::oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType,
-    Mount, MountBuilder, Spec,
+    LinuxDevice, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Mount, MountBuilder, Spec,
 };
 use protocols::refusal::Code;
 
@@ -135,6 +135,15 @@ pub fn devices(spec: &mut Spec, updates: &[DeviceUpdate]) -> Result<()> {
         }
     }
     rules.extend(granted);
+    // The wire says 0 for «any minor», as for minor 0: a rule that isn't one of the container's devices means
+    // any, as in `c 136:*`.
+    for rule in &mut rules {
+        let (Some(kind), Some(major), Some(0)) = (rule.typ(), rule.major(), rule.minor()) else { continue };
+        let is_device = |d: &LinuxDevice| (d.typ(), d.major(), d.minor()) == (kind, major, 0);
+        if !list.iter().any(is_device) {
+            rule.set_minor(None);
+        }
+    }
     resources.set_devices(Some(rules));
     linux.set_resources(Some(resources));
     linux.set_devices(Some(list));

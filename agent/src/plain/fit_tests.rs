@@ -52,6 +52,24 @@ fn devices_get_the_guests_numbers_once() {
 }
 
 #[test]
+fn a_rule_for_minor_0_is_for_any_unless_that_is_a_device() {
+    let mut spec = spec(&[("/dev/a", 8, 0)], &[]);
+    let linux = spec.linux_mut().as_mut().unwrap();
+    let mut resources = linux.resources().clone().unwrap();
+    let mut list = resources.devices().clone().unwrap();
+    list.extend([
+        rule_of(LinuxDeviceType::C, 136, 0),
+        rule_of(LinuxDeviceType::B, 9, 0),
+        rule_of(LinuxDeviceType::C, 1, 3),
+    ]);
+    resources.set_devices(Some(list));
+    linux.set_resources(Some(resources));
+    devices(&mut spec, &[]).unwrap();
+    let numbers = [(Some(8), Some(0)), (Some(136), None), (Some(9), None), (Some(1), Some(3))];
+    assert_eq!(rules(&spec), numbers);
+}
+
+#[test]
 fn a_device_that_the_specification_has_not_is_refused() {
     let mut one = spec(&[("/dev/a", 8, 0)], &[]);
     let error = devices(&mut one, &[update("/dev/b", Some((true, 1, 1)))]).unwrap_err();
