@@ -262,7 +262,7 @@ impl Bench {
     fn report_memory(&self, when: &str) {
         let own = resident(self.process.id());
         let helpers: f64 = self.children().into_iter().filter(|pid| is_helper(*pid)).map(resident).sum();
-        println!("{:<24} {own:>8.1} MB, helper {helpers:.1} MB", format!("RSS, {when}"));
+        println!("{:<24} {own:>8.1} MB, helper {:.1} MB", format!("RSS, {when}"), helpers.abs());
     }
 
     fn children(&self) -> Vec<u32> {
