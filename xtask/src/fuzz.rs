@@ -22,6 +22,9 @@ pub(crate) fn run(root: &Path, target: &str, seconds: u32) -> Result<()> {
     let directory = fuzz.join("target");
     let mut build = Command::new(env!("CARGO"));
     build.current_dir(&fuzz).args(["build", "--release", "--bin", target]);
+    if target.starts_with("agent_") {
+        build.args(["--features", "agent"]);
+    }
     build.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", &directory);
     succeeded(build.status().context("cannot start cargo")?, "the build")?;
 
