@@ -20,6 +20,7 @@ use sealpod_agent::log::logger;
 use sealpod_agent::mode::Mode;
 use sealpod_agent::opening::{KeySource, Opening};
 use sealpod_agent::pid1::PowerOff;
+use sealpod_agent::plain::convert::{self, Controllers};
 use sealpod_agent::policy::{HostSpec, ROWS, Rule};
 use sealpod_agent::quarantine::{Copy, Quarantine, SHARED};
 use sealpod_agent::reaper::Reaper;
@@ -115,6 +116,14 @@ pub(crate) fn specifications(data: &[u8]) {
     if let Some(name) = &host.name {
         assert!(spec.Annotations.values().any(|value| value == name), "a name that nobody gave");
     }
+    // The plain path's: what is converted runs what was asked for.
+    let controllers = Controllers { io: true, hugetlb: data.len().is_multiple_of(2) };
+    let Ok(converted) = convert::spec(spec, controllers) else { return };
+    let (process, root) = (converted.value.process().as_ref(), converted.value.root().as_ref());
+    let asked = spec.Process.as_ref().expect("it has a process");
+    assert_eq!(process.and_then(|process| process.args().clone()).unwrap_or_default(), asked.Args);
+    assert_eq!(root.map(|root| root.path().as_path()), Some(Path::new(&spec.Root.Path)));
+    assert!(serde_json::to_vec(&converted.value).is_ok(), "it can't be written");
 }
 
 fn weigh(directory: &Path, bytes: &mut u64) {
