@@ -204,7 +204,8 @@ impl Agent {
         let id = id.to_owned();
         super::blocking(move || {
             let updates = devices.iter().map(|device| add_device(&machine, device));
-            let updates = updates.collect::<std::result::Result<Vec<_>, _>>().map_err(as_device)?;
+            let updates =
+                updates.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| as_device(&error))?;
             let image = images.values().next().map(|image| image.config().clone());
             let added = storages.add(Some(&id), &requests, &Here { containers, images })?;
             Ok(Furnished { updates, points: added.points, image })
@@ -281,7 +282,7 @@ fn plainly(error: Error) -> Error {
     }
 }
 
-fn as_device(error: agent_storage::StorageError) -> Error {
+fn as_device(error: &agent_storage::StorageError) -> Error {
     Error::refused(Code::Device, error.to_string())
 }
 

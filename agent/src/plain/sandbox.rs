@@ -229,7 +229,10 @@ impl Agent {
             Ok(points.filter(|point| point.starts_with(SHARES)).collect::<BTreeSet<_>>())
         });
         for point in points.await? {
-            let looked = super::blocking(move || Ok(drop(fs::metadata(point))));
+            let looked = super::blocking(move || {
+                drop(fs::metadata(point));
+                Ok(())
+            });
             if tokio::time::timeout(STAT, looked).await.is_err() {
                 info!(self.log, # "host", "a shared mount does not answer");
             }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Controllers, Notes, Result, bounded, malformed};
 
 /// The wire has no word for «not set»: 0 is it.
-fn set<T: Default + PartialEq + serde::Serialize>(value: &mut Value, key: &str, number: T) {
+fn set<T: Copy + Default + PartialEq + serde::Serialize>(value: &mut Value, key: &str, number: T) {
     if number != T::default() {
         value[key] = json!(number);
     }
