@@ -362,13 +362,13 @@ impl Storages {
             }
             Fresh::Encrypted => {
                 let scratch =
-                    Scratch::make(&device, &mapping_name(point)).map_err(|e| failed(e.to_string()))?;
+                    Scratch::make(&device, &mapping_name(point)).map_err(|e| failed(chained(&e)))?;
                 let scratch = Box::new(scratch);
                 let place = path::Place::open(point)?;
                 let flags = block.options.flags | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
                 let mounted = scratch.format_ext4().and_then(|()| scratch.mount(&place.name(), flags));
                 undo.push(Undo::Close(scratch));
-                mounted.map_err(|e| failed(e.to_string()))?;
+                mounted.map_err(|e| failed(chained(&e)))?;
             }
         }
         undo.push(Undo::Unmount(point.to_owned()));
@@ -485,4 +485,10 @@ fn mapping_name(point: &Path) -> String {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error with what caused it: the kernel's word is the last.
+fn chained(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
