@@ -138,7 +138,7 @@ async fn end(running: &mut Running, container: RunningContainer) -> Result<()> {
 async fn resident(running: &Running) -> Result<f64> {
     let agent = running.pod.client().agent();
     let answer = agent.get_metrics(Default::default(), &GetMetricsRequest::default()).await?;
-    let value = answer.metrics.lines().find_map(|line| line.strip_prefix("sealpod_agent_resident_bytes "));
+    let value = answer.metrics.lines().find_map(|line| line.strip_prefix("kata_agent_total_rss "));
     let bytes: f64 = value.context("GetMetrics doesn't tell the agent's memory")?.parse()?;
     Ok(bytes / MIB)
 }

@@ -146,11 +146,12 @@ impl Agent {
             "" => nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
             name => Some(name.to_owned()),
         };
-        let namespaces = directory.join("namespaces");
-        self.launcher.namespaces(&namespaces, hostname.as_deref().unwrap_or("localhost")).await?;
+        // What fails by the host's fault comes first: namespaces that were kept can't be made again.
         let storages = self.plain.storages.clone();
         let requests = checked.storages;
         super::blocking(move || Ok(storages.add(None, &requests, &NoImages).map(drop)?)).await?;
+        let namespaces = directory.join("namespaces");
+        self.launcher.namespaces(&namespaces, hostname.as_deref().unwrap_or("localhost")).await?;
         Ok(PlainSandbox {
             id: checked.id,
             ipc: namespaces.join("ipc"),

@@ -47,6 +47,8 @@ pub(crate) struct Bench {
     pub(crate) swap: String,
     /// Another.
     pub(crate) second_swap: String,
+    /// An ext4 that is smaller than its disk, by PCI path.
+    pub(crate) growing: String,
     /// Zeros.
     pub(crate) blank: String,
 }
@@ -66,9 +68,14 @@ impl Bench {
             Disk::pci_path(made.unwrap())
         };
         let (swap, second_swap) = (swap("swap.img"), swap("second-swap.img"));
+        let growing = plain.add("growing.img", Bus::Blk, |path| {
+            disk::empty(path, 8 << 20)?;
+            Ok(std::fs::OpenOptions::new().write(true).open(path)?.set_len(16 << 20)?)
+        });
+        let growing = Disk::pci_path(growing.unwrap());
         let running = plain.boot().await.unwrap();
         let [volume, blank] = [volume, blank].map(Disk::pci_path);
-        Self { running, volume, scsi, swap, second_swap, blank }
+        Self { running, volume, scsi, swap, second_swap, growing, blank }
     }
 
     pub(crate) fn kata(&self) -> &Kata {
@@ -124,7 +131,13 @@ fn complete(names: &[String]) {
     assert!(missing("refuses", &[]).is_empty(), "no refusing check: {:?}", missing("refuses", &[]));
 }
 
-/// What a guest of this kind doesn't have, and says so: no iptables program, no policy, no memory agent, nothing
-/// that resizes volumes.
-const ABSENT: [&str; 6] =
-    ["GetIPTables", "MemAgentCompactSet", "MemAgentMemcgSet", "ResizeVolume", "SetIPTables", "SetPolicy"];
+/// What a guest of this kind doesn't have, and says so: no iptables program, no policy, no memory agent, no probe file
+/// for memory.
+const ABSENT: [&str; 6] = [
+    "GetIPTables",
+    "MemAgentCompactSet",
+    "MemAgentMemcgSet",
+    "MemHotplugByProbe",
+    "SetIPTables",
+    "SetPolicy",
+];

@@ -38,7 +38,7 @@ pub(crate) async fn check(checks: &mut Checks, bench: &Bench) {
     drivers(checks, bench).await;
     missing(checks, bench.kata()).await;
     devices(checks, bench).await;
-    volumes(checks, bench.kata()).await;
+    volumes(checks, bench).await;
 }
 
 async fn drivers(checks: &mut Checks, bench: &Bench) {
@@ -277,7 +277,8 @@ async fn devices(checks: &mut Checks, bench: &Bench) {
         .await;
 }
 
-async fn volumes(checks: &mut Checks, kata: &Kata) {
+async fn volumes(checks: &mut Checks, bench: &Bench) {
+    let kata = bench.kata();
     let stats = async |path: &str| -> Answer<protocols::csi::VolumeStatsResponse> {
         let mut request = wire::VolumeStatsRequest::new();
         request.volume_guest_path = path.to_owned();
@@ -300,6 +301,40 @@ async fn volumes(checks: &mut Checks, kata: &Kata) {
             Ok(())
         })
         .await;
+    let resize = async |path: &str, size: u64| {
+        let mut request = wire::ResizeVolumeRequest::new();
+        (request.volume_guest_path, request.size) = (path.to_owned(), size);
+        answer_of(kata.agent().resize_volume(soon(), &request).await).map(drop)
+    };
+    checks
+        .that("ResizeVolume accepts the size of a disk that has grown", async {
+            let place = at("growing");
+            let mut request = spec::container("growing", &["sleep", "1000"]);
+            request.storages.push(storage("blk", &bench.growing, "ext4", &[], &place));
+            request.OCI.mut_or_insert_default().Mounts.push(spec::mount(
+                "/mnt",
+                &place,
+                "bind",
+                &["rbind", "rw"],
+            ));
+            kata.create(&request).await?;
+            kata.start("growing").await?;
+            resize(&place, 16 << 20).await?;
+            let total =
+                stats(&place).await?.usage.iter().find(|one| one.unit.value() == 1).map(|one| one.total);
+            ensure!(total.is_some_and(|total| total > 12 << 20), "{total:?}");
+            Ok(kata.remove("growing").await?)
+        })
+        .await;
+    checks
+        .that("ResizeVolume refuses paths that are no volumes", async {
+            for path in ["/", "/run/kata-containers/nothing", spec::SHM] {
+                let answer = resize(path, 1 << 30).await;
+                fails(answer, &[Code::INVALID_ARGUMENT, Code::INTERNAL, Code::UNIMPLEMENTED])?;
+            }
+            Ok(())
+        })
+        .await;
     checks
         .that("UpdateEphemeralMounts accepts a new size", async {
             let mut request = wire::UpdateEphemeralMountsRequest::new();
@@ -313,10 +348,9 @@ async fn volumes(checks: &mut Checks, kata: &Kata) {
         })
         .await;
     checks
-        .that("UpdateEphemeralMounts refuses a mount that isn't there", async {
+        .that("UpdateEphemeralMounts refuses what isn't ephemeral", async {
             let mut request = wire::UpdateEphemeralMountsRequest::new();
-            let place = at("never");
-            request.storages = vec![storage("ephemeral", "tmpfs", "tmpfs", &["size=1048576"], &place)];
+            request.storages = vec![storage("blk", "10", "ext4", &[], &at("disk"))];
             let answer = answer_of(kata.agent().update_ephemeral_mounts(soon(), &request).await);
             fails(answer, &[Code::INTERNAL, Code::INVALID_ARGUMENT])?;
             Ok(())
