@@ -18,7 +18,7 @@ use crate::process::Finished;
 pub fn root(path: &Path, extra: &[(&str, PathBuf)]) -> Result<()> {
     let tree = tempfile::tempdir().context("cannot make a directory")?;
     let root = tree.path().join("root");
-    for directory in ["bin", "etc", "proc", "sys", "dev", "tmp", "run", "mnt", "data", "volumes"] {
+    for directory in ["bin", "etc", "proc", "sys", "dev", "tmp", "run", "mnt", "data", "work", "config"] {
         fs::create_dir_all(root.join(directory)).context("cannot make the image's directories")?;
     }
     let copy = |from: &Path, to: &str| {
@@ -31,6 +31,10 @@ pub fn root(path: &Path, extra: &[(&str, PathBuf)]) -> Result<()> {
     }
     fs::write(root.join("etc/passwd"), image::PASSWD).context("cannot write passwd")?;
     fs::write(root.join("etc/group"), image::GROUP).context("cannot write group")?;
+    // Where runtimes mount the node's own.
+    for file in ["hosts", "hostname", "resolv.conf"] {
+        fs::write(root.join("etc").join(file), "").context("cannot write a standard file")?;
+    }
     // Runtimes name it as the sandbox's own process.
     let pause = root.join("pause");
     fs::write(&pause, "#!/bin/sh\nexec sleep 1000000\n").context("cannot write pause")?;

@@ -31,9 +31,9 @@ pub(crate) async fn check(checks: &mut Checks, bench: &Bench) {
 async fn life(checks: &mut Checks, kata: &Kata) {
     checks
         .that("CreateContainer accepts, and nothing runs before StartContainer", async {
-            let mut request = spec::container("held", &["/bin/touch", "/shared/ran"]);
+            let mut request = spec::container("held", &["/bin/touch", "/mnt/ran"]);
             request.OCI.mut_or_insert_default().Mounts.push(spec::mount(
-                "/shared",
+                "/mnt",
                 spec::SHM,
                 "bind",
                 &["rbind"],
@@ -179,7 +179,7 @@ async fn specification(checks: &mut Checks, kata: &Kata) {
         .await;
     checks
         .that("CreateContainer accepts masked and read-only paths and a read-only root", async {
-            let script = "cat /proc/keys; echo 1 > /proc/sysrq-trigger; touch /file; echo x > /tmp/file; cat /tmp/file";
+            let script = "cat /proc/keys; echo other > /proc/sys/kernel/hostname; touch /file; echo x > /tmp/file; cat /tmp/file";
             let ended = kata.run(&spec::container("masked", &["/bin/sh", "-c", script])).await?;
             let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
             ensure!(ended.text() == "x", "{ended:?}");
@@ -264,7 +264,7 @@ async fn namespaces(checks: &mut Checks, kata: &Kata) {
         .await;
     checks
         .that("CreateContainer accepts: a container sees its own processes alone", async {
-            let text = printed(kata, "ls /proc | grep -c '^[0-9]'; cat /proc/1/comm", |_| ()).await?;
+            let text = printed(kata, "ls /proc | grep -c '^[0-9]'; cat /proc/1/comm; true", |_| ()).await?;
             let mut lines = text.lines();
             let count: usize = lines.next().unwrap_or_default().parse()?;
             ensure!(count <= 4, "{count} processes");

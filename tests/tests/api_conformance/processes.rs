@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use protobuf::MessageField;
-use protocols::oci::{Box as Console, LinuxCapabilities, Process};
+use protocols::oci::{LinuxCapabilities, Process};
 use sealpod_tests::checks::Checks;
 use sealpod_tests::kata::{Kata, fails, spec, unique};
 use ttrpc::Code;
@@ -324,10 +324,13 @@ async fn terminals(checks: &mut Checks, kata: &Kata) {
     checks.that("TtyWinResize accepts a terminal's new size", async { terminal(kata, "tty").await }).await;
     checks
         .that("ExecProcess accepts a terminal", async {
-            let mut process = spec::process(&["/bin/sh", "-c", "test -t 0 && test -t 1 && stty size"]);
+            let mut process =
+                spec::process(&["/bin/sh", "-c", "stty -echo; echo ready; read go; test -t 1 && stty size"]);
             process.Terminal = true;
-            process.ConsoleSize = MessageField::some(Console { Height: 30, Width: 90, ..Default::default() });
             kata.start_exec(MAIN, "tty-exec", process).await?;
+            ensure!(kata.read(MAIN, "tty-exec", false, 8192).await? == b"ready\r\n");
+            kata.resize(MAIN, "tty-exec", 30, 90).await?;
+            kata.write(MAIN, "tty-exec", b"go\n").await?;
             let text = kata.follow(MAIN, "tty-exec").await?.good()?;
             ensure!(text == "30 90", "{text}");
             Ok(())

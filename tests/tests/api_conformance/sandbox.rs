@@ -92,6 +92,13 @@ pub(crate) async fn destroyed(checks: &mut Checks, bench: &Bench) {
             answer_of(kata.agent().get_oom_event(context, &wire::GetOOMEventRequest::new()).await)
         }
     });
+    // What was sent before on the same connection is under way.
+    checks
+        .that("Check accepts beside calls that wait", async {
+            tokio::task::yield_now().await;
+            Ok(kata.client().check(Duration::from_secs(30)).await?)
+        })
+        .await;
     checks
         .that("DestroySandbox accepts, and the guest powers off", async {
             let request = wire::DestroySandboxRequest::new();

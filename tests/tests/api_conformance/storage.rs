@@ -119,13 +119,9 @@ async fn drivers(checks: &mut Checks, bench: &Bench) {
             let request = crate::files::file(&format!("{lower}/below"), 0o100_644, b"below");
             answer_of(kata.agent().copy_file(soon(), &request).await)?;
             let place = at("overlay");
-            let upper = at("upper");
-            let work = at("work");
             let mut overlay = storage("overlayfs", "overlay", "overlay", &[], &place);
             overlay.options =
-                vec![format!("lowerdir={lower}"), format!("upperdir={upper}"), format!("workdir={work}")];
-            overlay.driver_options =
-                vec!["io.katacontainers.volume.overlayfs.create_directory=true".to_owned()];
+                vec![format!("lowerdir={lower}"), "io.katacontainers.fs-opt.overlay-rw".to_owned()];
             let text = with(kata, overlay, "cat /mnt/below; echo above > /mnt/above; ls /mnt").await?;
             ensure!(text == "belowabove\nbelow", "{text}");
             Ok(())
