@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 /// One line of a fragment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KernelOption {
-    /// `CONFIG_…`; several with `|` between them where it has other names in other kernels.
+    /// `CONFIG_…`
     pub(crate) name: String,
     /// `y`, `n`, a number or a quoted string.
     pub(crate) value: String,
@@ -34,7 +34,7 @@ fn parse(text: &str) -> Result<Vec<KernelOption>> {
         }
         let (name, value) =
             setting.trim().split_once('=').with_context(|| format!("line {number}: not NAME=value"))?;
-        if !name.split('|').all(|name| name.starts_with("CONFIG_")) || value.is_empty() {
+        if !name.starts_with("CONFIG_") || value.is_empty() {
             bail!("line {number}: not CONFIG_NAME=value");
         }
         options.push(KernelOption { name: name.to_owned(), value: value.to_owned() });
@@ -44,9 +44,7 @@ fn parse(text: &str) -> Result<Vec<KernelOption>> {
 
 /// The fragment as kconfig reads it.
 pub(crate) fn render(options: &[KernelOption]) -> String {
-    let lines =
-        options.iter().flat_map(|o| o.name.split('|').map(move |name| format!("{name}={}\n", o.value)));
-    lines.collect()
+    options.iter().map(|o| format!("{}={}\n", o.name, o.value)).collect()
 }
 
 /// Compares the resolved `.config` with what was asked for; names every option that did not survive.
@@ -56,8 +54,8 @@ pub(crate) fn check_survived(options: &[KernelOption], resolved: &str) -> Result
     };
     let lost: Vec<String> = options
         .iter()
-        .filter(|option| !option.name.split('|').any(|name| value_of(name) == option.value))
-        .map(|option| (option, option.name.split('|').map(value_of).next().unwrap_or_default()))
+        .map(|option| (option, value_of(&option.name)))
+        .filter(|(option, actual)| *actual != option.value)
         .map(|(option, actual)| format!("{}={} (is {actual})", option.name, option.value))
         .collect();
     if lost.is_empty() {
@@ -90,16 +88,6 @@ mod tests {
         assert!(parse("CONFIG_A=y\n").is_err());
         assert!(parse("CONFIG_A=y # \n").is_err());
         assert_eq!(parse("CONFIG_A=y  # why\n").unwrap(), [option("CONFIG_A", "y")]);
-    }
-
-    #[test]
-    fn one_of_several_names_is_enough() {
-        let asked = parse("CONFIG_A|CONFIG_NEW_A=y # why\n").unwrap();
-        assert_eq!(render(&asked), "CONFIG_A=y\nCONFIG_NEW_A=y\n");
-        check_survived(&asked, "CONFIG_A=y\n").unwrap();
-        check_survived(&asked, "CONFIG_NEW_A=y\n").unwrap();
-        assert!(check_survived(&asked, "CONFIG_B=y\n").is_err());
-        assert!(parse("CONFIG_A|B=y # why\n").is_err());
     }
 
     #[test]
