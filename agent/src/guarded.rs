@@ -158,7 +158,8 @@ pub fn as_seen<R: Serialize + Any>(request: &R) -> Result<String, Refusal> {
 
 fn copied(request: &CopyFileRequest) -> Result<serde_json::Value, Refusal> {
     let kind = match request.file_mode & libc::S_IFMT {
-        libc::S_IFREG => "Regular",
+        // Without type bits it is written as a file.
+        libc::S_IFREG | 0 => "Regular",
         libc::S_IFDIR => "Directory",
         libc::S_IFLNK => "Symlink",
         _ => "Unknown",

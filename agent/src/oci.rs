@@ -13,7 +13,7 @@ use libcontainer::oci_spec::runtime::{LinuxCapabilities, Process, Spec};
 use protocols::rcar::ResourceUri;
 use protocols::refusal::Code;
 use sealed_spec::SealedSpec;
-use sealed_spec::grants::is_service_link;
+use sealed_spec::host_values::{is_downward_value, is_service_link_with};
 use sealed_spec::names::KbsUri;
 use sealed_spec::podspec::Container;
 use slog::info;
@@ -75,7 +75,7 @@ impl Agent {
         for variable in &container.env {
             let uri = variable.value_from.as_ref().and_then(|source| source.resource.as_ref());
             if let Some(uri) = uri {
-                let value = fetched(&secrets, &variable.name, uri).await?;
+                let value = fetched(&secrets, uri).await?;
                 surroundings.supplied.values.insert(variable.name.clone(), value);
             }
         }
@@ -186,9 +186,9 @@ fn container_spec(
 }
 
 /// The value of a variable that the broker has.
-async fn fetched(secrets: &Secrets, variable: &str, uri: &KbsUri) -> Result<String> {
+async fn fetched(secrets: &Secrets, uri: &KbsUri) -> Result<String> {
     let unusable =
-        |reason: &str| Error::refused(Code::SecretUnseal, format!("env {variable}: its resource {reason}"));
+        |reason: &str| Error::refused(Code::SecretUnseal, format!("the resource of a variable {reason}"));
     let wanted = uri.to_string().parse::<ResourceUri>().map_err(|_| unusable("has no usable name"))?;
     let bytes = secrets.resource(&wanted).await?;
     match std::str::from_utf8(&bytes) {
@@ -204,15 +204,20 @@ fn supplied(spec: &SealedSpec, container: &Container, host: &HostSpec) -> Result
         let field = variable.value_from.as_ref().and_then(|source| source.downward_field());
         let Some(field) = field else { continue };
         if !spec.grants.downward.contains(&field) {
-            let detail = format!("env {}: the sealed spec doesn't grant '{field}' (downward)", variable.name);
+            let detail = "the sealed spec doesn't grant a field that a variable takes (downward)";
             return Err(Error::refused(Code::Launch, detail));
         }
         let value = host.environment.get(&variable.name);
         let value = value.ok_or_else(|| volumes::missing_value(&variable.name))?;
+        // A sealed secret among them would be opened for whoever chose it.
+        if !is_downward_value(&field, value) || value.starts_with(agent_cdh::PREFIX) {
+            let detail = "a value of the downward API has not the form that its field has";
+            return Err(Error::refused(Code::Launch, detail));
+        }
         supplied.values.insert(variable.name.clone(), value.clone());
     }
     if spec.grants.service_links {
-        let links = host.environment.iter().filter(|(name, _)| is_service_link(name));
+        let links = host.environment.iter().filter(|(name, value)| is_service_link_with(name, value));
         supplied.links = links.map(|(name, value)| (name.clone(), value.clone())).collect();
     }
     Ok(supplied)

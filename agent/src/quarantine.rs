@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -194,7 +195,8 @@ impl Quarantine {
         if partial.written != offset || partial.size != size {
             return Err(denied("parts of a file must follow each other"));
         }
-        partial.file.write_all(request.data).map_err(|e| failed("writing", &e))?;
+        // At its place: a part that failed half-way is written again, not appended.
+        partial.file.write_all_at(request.data, offset).map_err(|e| failed("writing", &e))?;
         partial.written = end;
         if end < size {
             return Ok(());

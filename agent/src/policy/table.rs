@@ -99,7 +99,7 @@ impl Condition {
             Self::LogsClear => (Some(Code::RpcDenied), "`grants.logs` is clear"),
             Self::Resources => (
                 Some(Code::UpdateDenied),
-                "limits are lowered, or raised up to the sealed ones or `grants.update_resources`",
+                "limits are raised up to the sealed ones or `grants.update_resources`, or lowered; memory not below the sealed request (else limit), and not of an init container",
             ),
         }
     }

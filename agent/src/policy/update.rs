@@ -1,4 +1,5 @@
-//! UpdateContainer in a sealed VM: limits may be lowered, and raised as far as the sealed spec says.
+//! UpdateContainer in a sealed VM: limits may be raised as far as the sealed spec says, and lowered; memory
+//! not below what the spec asks for: the host would choose what the kernel kills, and when.
 
 use protocols::oci;
 use protocols::refusal::{Code, Refusal};
@@ -26,11 +27,16 @@ pub struct Permitted {
 /// Checks a request for a container by its sealed name.
 pub fn check(spec: &SealedSpec, container: &str, wanted: &oci::LinuxResources) -> Result<Permitted, Refusal> {
     let bounds = Bounds::of(spec, container);
+    // Its end decides on what comes after it; the kubelet changes nothing of it.
+    let init = spec.pod.init_containers.iter().any(|init| init.name == container && !init.is_sidecar());
     let mut resources = oci::LinuxResources::new();
     if let Some(cpu) = wanted.CPU.as_ref() {
         resources.CPU = Some(bounds.cpu(container, cpu)?).into();
     }
     if let Some(memory) = wanted.Memory.as_ref().filter(|memory| memory.Limit != 0) {
+        if init {
+            return Err(refused(container, "memory"));
+        }
         resources.Memory = Some(bounds.memory(container, memory)?).into();
     }
     Ok(Permitted { resources, dropped: dropped(wanted) })
@@ -40,6 +46,8 @@ pub fn check(spec: &SealedSpec, container: &str, wanted: &oci::LinuxResources) -
 struct Bounds {
     millicpu: Option<u64>,
     memory: Option<u64>,
+    /// At least: what the spec requests, or limits; without either, the host limits nothing.
+    least_memory: Option<u64>,
 }
 
 impl Bounds {
@@ -53,6 +61,9 @@ impl Bounds {
         Self {
             millicpu: bound("cpu", ceiling.and_then(|c| c.cpu.as_ref()), Quantity::millis),
             memory: bound("memory", ceiling.and_then(|c| c.memory.as_ref()), Quantity::units),
+            least_memory: limits
+                .and_then(|r| r.requests.get("memory").or_else(|| r.limits.get("memory")))
+                .map(Quantity::units),
         }
     }
 
@@ -88,7 +99,10 @@ impl Bounds {
 
     fn memory(&self, container: &str, wanted: &oci::LinuxMemory) -> Result<oci::LinuxMemory, Refusal> {
         let fits = match (u64::try_from(wanted.Limit), self.memory) {
-            (Ok(limit), bound) => bound.is_none_or(|bound| limit <= bound),
+            (Ok(limit), bound) => {
+                bound.is_none_or(|bound| limit <= bound)
+                    && self.least_memory.is_some_and(|least| limit >= least)
+            }
             (Err(_), bound) => wanted.Limit == -1 && bound.is_none(),
         };
         if !fits {
@@ -134,7 +148,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use sealed_spec::grants::ResourceCeiling;
-    use sealed_spec::podspec::{Container, PodSpec, ResourceRequirements};
+    use sealed_spec::podspec::{Container, ContainerRestartPolicy, PodSpec, ResourceRequirements};
 
     use super::*;
 
@@ -147,7 +161,10 @@ mod tests {
             name: name.into(),
             resources: Some(ResourceRequirements {
                 limits: limits.iter().map(|(name, text)| ((*name).to_owned(), quantity(text))).collect(),
-                requests: BTreeMap::new(),
+                requests: match name {
+                    "web" => BTreeMap::from([("memory".to_owned(), quantity("16Mi"))]),
+                    _ => BTreeMap::new(),
+                },
             }),
             ..Container::default()
         };
@@ -202,9 +219,14 @@ mod tests {
         ] {
             assert_eq!(allowed("web", &cpu(quota, period, 0)), fits, "{quota}/{period}");
         }
-        for (limit, fits) in
-            [(1 << 20, true), (64 << 20, true), ((64 << 20) + 1, false), (-1, false), (-2, false)]
-        {
+        for (limit, fits) in [
+            (16 << 20, true),
+            ((16 << 20) - 1, false),
+            (64 << 20, true),
+            ((64 << 20) + 1, false),
+            (-1, false),
+            (-2, false),
+        ] {
             assert_eq!(allowed("web", &memory(limit)), fits, "{limit}");
         }
         for (shares, fits) in [(2, true), (1024, true), (1025, false), (1, false), (u64::MAX, false)] {
@@ -220,23 +242,38 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_limits_may_get_some_and_lose_them() {
-        for wanted in [cpu(-1, 100_000, 262_144), cpu(1_000, 1_000, 0), memory(1 << 40), memory(-1)] {
+    fn a_container_without_limits_may_get_and_lose_those_of_cpu() {
+        for wanted in [cpu(-1, 100_000, 262_144), cpu(1_000, 1_000, 0), memory(-1)] {
             assert!(allowed("free", &wanted));
         }
-        assert!(!allowed("free", &memory(-2)));
+        for limit in [-2, 1 << 20, 1 << 40] {
+            assert!(!allowed("free", &memory(limit)), "{limit}");
+        }
+    }
+
+    #[test]
+    fn memory_never_goes_below_what_the_spec_asks_for_nor_changes_for_an_init_container() {
+        // Without a request, the limit is what it asks for.
+        assert!(allowed("db", &memory(64 << 20)));
+        assert!(!allowed("db", &memory((64 << 20) - 1)));
+        let mut with_init = spec();
+        let web = with_init.pod.containers.remove(0);
+        with_init.pod.init_containers.push(web);
+        assert_eq!(check(&with_init, "web", &memory(64 << 20)).unwrap_err().code, Code::UpdateDenied);
+        with_init.pod.init_containers[0].restart_policy = Some(ContainerRestartPolicy::Always);
+        assert!(check(&with_init, "web", &memory(64 << 20)).is_ok());
     }
 
     #[test]
     fn everything_else_is_left_out_and_named() {
-        let mut wanted = memory(1 << 20);
+        let mut wanted = memory(32 << 20);
         wanted.Memory.mut_or_insert_default().Swap = -1;
         wanted.CPU.mut_or_insert_default().Cpus = "0".into();
         wanted.Devices.push(oci::LinuxDeviceCgroup::new());
         wanted.Pids = Some(oci::LinuxPids::new()).into();
         let permitted = check(&spec(), "web", &wanted).unwrap();
         assert_eq!(permitted.dropped, ["cpusets", "swap", "devices", "pids"]);
-        assert_eq!(permitted.resources.Memory.Swap, 1 << 20);
+        assert_eq!(permitted.resources.Memory.Swap, 32 << 20);
         assert!(permitted.resources.CPU.Cpus.is_empty() && permitted.resources.Devices.is_empty());
     }
 }

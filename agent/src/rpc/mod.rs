@@ -79,6 +79,8 @@ impl Service {
     where
         R: protobuf::Message + serde::Serialize,
     {
+        let permit = self.calls.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Error::Busy(format!("more than {MAX_CALLS} calls are in flight")))?;
         let admitted = match &self.agent.mode {
             Mode::Sealed(opening) => {
                 policy::check(rpc, opening.phase()).and_then(|()| self.recorded(rpc, opening, request))
@@ -94,8 +96,7 @@ impl Service {
             info!(self.agent.log, # "host", "refused"; "rpc" => rpc, "reason" => refusal.to_string());
             return Err(refusal.into());
         }
-        let permit = self.calls.clone().try_acquire_owned();
-        permit.map_err(|_| Error::Busy(format!("more than {MAX_CALLS} calls are in flight")))
+        Ok(permit)
     }
 }
 

@@ -61,7 +61,9 @@ impl Sandbox {
         let pid = match pod.share_process_namespace {
             Some(true) => {
                 let pause = launcher.pid_namespace().await?;
-                Some(PathBuf::from(format!("/proc/{}/ns/pid", pause.pid())))
+                let kept = namespaces.join("pid");
+                keep_pid_namespace(pause.pid(), &kept).map_err(Error::step("keeping the pid namespace"))?;
+                Some(kept)
             }
             _ => None,
         };
@@ -102,6 +104,13 @@ impl Sandbox {
         }
         tmpfs(&self.shm, "mode=1777,size=64m", MsFlags::MS_NOEXEC)
     }
+}
+
+/// By a bind mount: a number in `/proc` may be another process' by the time it is used.
+fn keep_pid_namespace(pid: i32, target: &Path) -> io::Result<()> {
+    fs::write(target, b"")?;
+    let source = PathBuf::from(format!("/proc/{pid}/ns/pid"));
+    Ok(mount(Some(&source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
 /// A tmpfs of guest memory, without devices and set-id programs.

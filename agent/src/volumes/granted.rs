@@ -81,12 +81,9 @@ pub fn granted(
             rules: Rules { default_mode: DEFAULT_MODE, gid, max_bytes: TOKEN_BYTES, ..Rules::default() },
         });
     }
-    let sealed = |path: &str| {
-        container.volume_mounts.iter().any(|mount| mount.mount_path.trim_end_matches('/') == path)
-            || list.iter().any(|granted| granted.destination == path)
-            || path == container.effective_termination_message_path()
-    };
-    let added = host.mounts.keys().filter(|path| !OWN.contains(&path.as_str()) && !sealed(path)).cloned();
+    // By what is granted alone: a path that is missing here would tell the host that it is sealed.
+    let granted = |path: &str| list.iter().any(|granted| granted.destination == path);
+    let added = host.mounts.keys().filter(|path| !OWN.contains(&path.as_str()) && !granted(path)).cloned();
     let added = added.collect();
     Ok((list, added))
 }

@@ -8,6 +8,7 @@
 pub mod document;
 pub mod fields;
 pub mod grants;
+pub mod host_values;
 pub mod initdata;
 pub mod key;
 pub mod log;

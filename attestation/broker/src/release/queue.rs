@@ -1,7 +1,8 @@
 //! Releases are decided one after the other and made lasting together: one transaction, one signature over
 //! the audit log and one write to the disk for all that wait. No key leaves before its record is there.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocols::audit::Checkpoint;
 use protocols::owner::KEY_KIND;
@@ -22,6 +23,8 @@ use crate::store::{Release, Store, Tx};
 const WAITING: usize = 1024;
 /// Requests that one transaction decides.
 const BATCH: usize = 64;
+/// Resources that guests got, remembered so that asking again adds nothing to the audit log.
+const REMEMBERED: usize = 4096;
 
 /// A release whose record is on the disk, with the key that may leave now.
 pub(super) struct Recorded {
@@ -46,13 +49,14 @@ pub(crate) struct Writer {
     clock: Clock,
     denials: Denials,
     jobs: mpsc::Receiver<Job>,
+    recorded: Mutex<HashSet<String>>,
 }
 
 impl Queue {
     /// A queue, and what has to run for its requests to be answered.
     pub(crate) fn new(store: Arc<Store>, clock: Clock) -> (Self, Writer) {
         let (sender, jobs) = mpsc::channel(WAITING);
-        (Self(sender), Writer { store, clock, denials: Denials::default(), jobs })
+        (Self(sender), Writer { store, clock, denials: Denials::default(), jobs, recorded: Mutex::default() })
     }
 
     /// Decides on, and records, the release of `uri`.
@@ -105,7 +109,7 @@ impl Writer {
         let mut tx = self.store.begin().await?;
         let (mut outcomes, mut records) = (Vec::with_capacity(jobs.len()), false);
         for job in jobs {
-            outcomes.push(match one(&mut tx, job).await {
+            outcomes.push(match self.one(&mut tx, job).await {
                 Ok((key, release, new)) => {
                     records |= new;
                     Ok((key, release, new))
@@ -119,11 +123,42 @@ impl Writer {
         }
         let checkpoint = if records { Some(tx.checkpoint().await?) } else { None };
         tx.commit().await?;
+        self.remember(jobs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(job, _)| job));
         let recorded = |(key, release, new)| {
             let checkpoint = checkpoint.clone().filter(|_| new);
             Recorded { key, release, checkpoint }
         };
         Ok(outcomes.into_iter().map(|outcome| outcome.map(recorded)).collect())
+    }
+
+    /// A key, or a resource: addresses of the keys' type are only ever keys.
+    async fn one(&self, tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, Refused> {
+        if job.uri.kind() == KEY_KIND {
+            let grant = decide(tx, &job.attested, &job.uri).await?;
+            let (key, release, new) = record(tx, grant).await?;
+            return Ok((key, Some(release), new));
+        }
+        let granted = resource::grant(tx, &job.attested, &job.uri).await?;
+        let new = !self.recorded().contains(&name(job));
+        if new {
+            tx.record("resource.released", &job.uri.to_string(), granted.detail).await?;
+        }
+        Ok((granted.content, None, new))
+    }
+
+    /// Only after the commit: what was rolled back was not recorded.
+    fn remember<'a>(&self, jobs: impl Iterator<Item = &'a Job>) {
+        let mut recorded = self.recorded();
+        for job in jobs.filter(|job| job.uri.kind() != KEY_KIND) {
+            if recorded.len() >= REMEMBERED {
+                recorded.clear();
+            }
+            recorded.insert(name(job));
+        }
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn record_denial(&self, tx: &mut Tx<'_>, job: &Job, refused: &Refused) -> Result<(), Refused> {
@@ -145,16 +180,9 @@ impl Writer {
 
 type Outcome = (Zeroizing<Vec<u8>>, Option<Release>, bool);
 
-/// A key, or a resource: addresses of the keys' type are only ever keys.
-async fn one(tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, Refused> {
-    if job.uri.kind() == KEY_KIND {
-        let grant = decide(tx, &job.attested, &job.uri).await?;
-        let (key, release, new) = record(tx, grant).await?;
-        return Ok((key, Some(release), new));
-    }
-    let granted = resource::grant(tx, &job.attested, &job.uri).await?;
-    tx.record("resource.released", &job.uri.to_string(), granted.detail).await?;
-    Ok((granted.content, None, true))
+/// Which guest got which resource.
+fn name(job: &Job) -> String {
+    format!("{} {}", job.attested.thumbprint(), job.uri)
 }
 
 /// Reserves the release and records it. Nothing of it counts before the transaction is committed.
