@@ -35,6 +35,10 @@ pub fn root(path: &Path, extra: &[(&str, PathBuf)]) -> Result<()> {
     for file in ["hosts", "hostname", "resolv.conf"] {
         fs::write(root.join("etc").join(file), "").context("cannot write a standard file")?;
     }
+    // Where the agent mounts a container's way to its resources: this root can't be written to.
+    let socket = root.join("run/confidential-containers/cdh.sock");
+    fs::create_dir_all(socket.with_file_name("")).context("cannot make the socket's directory")?;
+    fs::write(&socket, "").context("cannot write the socket's place")?;
     // Runtimes name it as the sandbox's own process.
     let pause = root.join("pause");
     fs::write(&pause, "#!/bin/sh\nexec sleep 1000000\n").context("cannot write pause")?;

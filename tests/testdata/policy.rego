@@ -35,7 +35,7 @@ CreateContainerRequest if {
 CreateContainerRequest if {
     input.OCI.Process.Args in [["sleep", "1000000"], ["cat", "/mnt/file"], ["/bin/sh", "-c", "cat /mnt/*; echo the owner was here > /mnt/file; cat /mnt/file"]]
     input.OCI.Process.User.UID == 0
-    not input.OCI.Hooks
+    is_null(input.OCI.Hooks)
 }
 
 ExecProcessRequest if {

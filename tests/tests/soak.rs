@@ -14,8 +14,6 @@ use sealpod_tests::plain::{Plain, PlainGuest};
 use support::in_vm;
 
 const SANDBOX: &str = "sandbox";
-/// Sees the agent's own /proc and the control groups.
-const INSPECTOR: &str = "inspector";
 /// Until caches are filled and pools have grown.
 const WARM_UP: usize = 8;
 const GROWTH: u64 = 4 << 20;
@@ -29,16 +27,6 @@ async fn guest() -> PlainGuest {
     kata.sandbox(SANDBOX).await.unwrap();
     kata.create(&spec::pause(SANDBOX)).await.unwrap();
     kata.start(SANDBOX).await.unwrap();
-    let mut inspector = spec::container(INSPECTOR, &["sleep", "1000000"]);
-    let oci = inspector.OCI.mut_or_insert_default();
-    oci.Mounts.push(spec::mount("/mnt", "/proc", "bind", &["rbind", "ro"]));
-    oci.Mounts.push(spec::mount("/data", "/sys/fs/cgroup", "bind", &["rbind", "ro"]));
-    let process = oci.Process.mut_or_insert_default();
-    let mut capabilities = spec::CAPABILITIES.to_vec();
-    capabilities.push("SYS_PTRACE");
-    process.Capabilities = protobuf::MessageField::some(spec::capabilities(&capabilities));
-    kata.create(&inspector).await.unwrap();
-    kata.start(INSPECTOR).await.unwrap();
     running
 }
 
@@ -57,15 +45,18 @@ const COUNT: &str = "ls /mnt/1/fd | wc -l; grep -c '' /mnt/1/mounts; \
                      ls -d /mnt/[0-9]* | wc -l; find /data -type d | wc -l; \
                      grep VmRSS /mnt/1/status | tr -dc 0-9";
 
-/// And the agent's resident memory in bytes.
+/// And the agent's resident memory in bytes: asked from a container that sees the agent's own /proc and the control
+/// groups, and that is gone when its answer is there.
 async fn count(kata: &Kata) -> (Count, u64) {
-    let mut process = spec::process(&["/bin/sh", "-c", COUNT]);
+    let mut inspector = spec::container(&unique("inspector"), &["/bin/sh", "-c", COUNT]);
+    let oci = inspector.OCI.mut_or_insert_default();
+    oci.Mounts.push(spec::mount("/mnt", "/proc", "bind", &["rbind", "ro"]));
+    oci.Mounts.push(spec::mount("/data", "/sys/fs/cgroup", "bind", &["rbind", "ro"]));
     let mut capabilities = spec::CAPABILITIES.to_vec();
     capabilities.push("SYS_PTRACE");
+    let process = oci.Process.mut_or_insert_default();
     process.Capabilities = protobuf::MessageField::some(spec::capabilities(&capabilities));
-    let exec = unique("count");
-    kata.start_exec(INSPECTOR, &exec, process).await.unwrap();
-    let text = kata.follow(INSPECTOR, &exec).await.unwrap().good().unwrap();
+    let text = kata.run(&inspector).await.unwrap().good().unwrap();
     let numbers: Vec<u64> = text.lines().map(|line| line.trim().parse().unwrap()).collect();
     let [descriptors, mounts, zombies, processes, cgroups, resident] = numbers[..] else { panic!("{text}") };
     (Count { descriptors, mounts, zombies, processes, cgroups }, resident * 1024)
@@ -112,13 +103,19 @@ async fn fifty_processes_write_a_megabyte_each_at_once() {
     let _vm = in_vm();
     let running = guest().await;
     let kata = &running.kata;
+    // Pools have grown after the first few.
+    for _ in 0..WARM_UP {
+        round(kata).await;
+    }
     let (before, _) = count(kata).await;
+    kata.create(&spec::container("busy", &["sleep", "1000000"])).await.unwrap();
+    kata.start("busy").await.unwrap();
     let expected: Vec<u8> = (0..OUTPUT).map(pattern::byte).collect();
     let length = OUTPUT.to_string();
     let tasks: Vec<_> = (0..EXECS)
         .map(|_| {
             let (kata, length) = (kata.clone(), length.clone());
-            tokio::spawn(async move { kata.exec(INSPECTOR, &["probe", "pattern", &length]).await })
+            tokio::spawn(async move { kata.exec("busy", &["probe", "pattern", &length]).await })
         })
         .collect();
     for task in tasks {
@@ -126,6 +123,8 @@ async fn fifty_processes_write_a_megabyte_each_at_once() {
         assert_eq!(ended.status, 0, "{}", String::from_utf8_lossy(&ended.stderr));
         assert!(ended.stdout == expected, "{} bytes came, not the right ones", ended.stdout.len());
     }
+    // The agent remembers how processes ended until their container is removed.
+    kata.remove("busy").await.unwrap();
     let (after, _) = count(kata).await;
     assert_eq!(before, after, "{}", running.console());
 }
