@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal as unix_signal};
 use tokio::sync::watch;
 
 use crate::kernel;
+use crate::launch::started_at;
 
 /// Statuses of processes that nobody has adopted yet; older ones are forgotten.
 const UNCLAIMED: usize = 256;
@@ -162,6 +163,13 @@ impl Reaper {
             return Watched { pid, exit: watch::channel(Some(code)).1 };
         }
         watch_pid(&mut table, pid)
+    }
+
+    /// When the process started: with its pid a name that no other process has. None once it was reaped.
+    pub fn started_at(&self, process: &Watched) -> Option<u64> {
+        // Nothing is reaped meanwhile, so the pid is still its own.
+        let table = self.table();
+        table.live.contains_key(&process.pid).then(|| started_at(process.pid)).flatten()
     }
 
     /// Sends a signal, if the process has not been reaped.

@@ -124,7 +124,11 @@ impl Agent {
         drop(prepared.sub_paths);
         let made = made?;
         if let Logs::Sealed { recipient } = &spec.grants.logs {
-            self.seal_output(&made, recipient)?;
+            if let Err(error) = self.seal_output(&made, recipient) {
+                // Nobody knows of it yet: what was launched is taken apart here.
+                self.undo(&made.id, &made.cgroup).await;
+                return Err(error);
+            }
         }
         Ok(made)
     }

@@ -67,7 +67,7 @@ impl Agent {
     }
 
     /// A helper that ended half-way may have left behind a process that nobody knows.
-    async fn undo(&self, id: &str, path: &str) {
+    pub(super) async fn undo(&self, id: &str, path: &str) {
         cgroup::kill(&self.paths.cgroups, path);
         let removed = cgroup::remove(&self.paths.cgroups, path).await;
         if removed.is_err() || self.launcher.delete(id).await.is_err() {

@@ -16,6 +16,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execve};
 
+use super::alive::Alive;
 use crate::kernel::restore_sigpipe;
 
 /// Markers that the helper turns into words for the host.
@@ -41,6 +42,8 @@ impl Command {
 /// What libcontainer leaves out for a process that joins a container.
 #[derive(Clone)]
 pub(super) struct Confine {
+    /// The container's first process, by whose pid libcontainer found the namespaces.
+    pub(super) init: Alive,
     pub(super) seccomp: Option<LinuxSeccomp>,
     pub(super) capabilities: Option<LinuxCapabilities>,
 }
@@ -83,6 +86,10 @@ impl Executor for Command {
 impl Confine {
     /// The filter first: without no_new_privs it needs a capability that the process must not keep.
     fn apply(&self) -> Result<(), ExecutorError> {
+        // The namespaces are joined: were they another's, the pid's owner would have ended before.
+        if !self.init.check() {
+            return Err(ExecutorError::Other(format!("{CONFINEMENT}: the container has ended")));
+        }
         if let Some(filter) = &self.seccomp {
             seccomp::initialize_seccomp(filter)
                 .map_err(|e| ExecutorError::Other(format!("{CONFINEMENT}: {e}")))?;

@@ -6,12 +6,14 @@
 //! standard streams as its own and leaves the new process behind; the kernel hands the orphan to the agent,
 //! whose reaper adopts it. What needs no fork, letting a process go and forgetting it, needs no helper.
 
+mod alive;
 mod executor;
 mod helper;
 mod operation;
 mod warm;
 mod wire;
 
+pub(crate) use alive::started_at;
 pub use helper::{ARGUMENT, run as run_helper};
 
 use std::collections::HashSet;
@@ -48,8 +50,8 @@ pub(crate) enum Operation {
     /// Lets a created process go, where hooks follow.
     Start { id: String },
     /// One more process in a running container. `dir` has the state that libcontainer wants to see below
-    /// `id`, and the OCI process as JSON.
-    Exec { id: String, bundle: PathBuf, dir: PathBuf, terminal: bool },
+    /// `id`, and the OCI process as JSON. `init` is the container's first process, which started at `started`.
+    Exec { id: String, bundle: PathBuf, dir: PathBuf, terminal: bool, init: i32, started: u64 },
     /// Kills what is left and removes cgroup and state, where hooks follow.
     Delete { id: String },
     /// New ipc and uts namespaces, held by bind mounts below `dir`.
@@ -225,13 +227,21 @@ impl Launcher {
         process: &OciProcess,
         wanted: StreamsWanted,
     ) -> Result<Process, LaunchError> {
+        let ended = || step("joining the container")(io::Error::from(io::ErrorKind::NotFound));
+        let started = self.reaper.started_at(init).ok_or_else(ended)?;
         private_dir(&dir.join(id)).map_err(step("making the process' directory"))?;
         let state = State::new(id, ContainerStatus::Running, Some(init.pid()), bundle.to_owned());
         write_json(&State::file_path(&dir.join(id)), &state).map_err(step("writing state.json"))?;
         write_json(&dir.join("process.json"), process).map_err(step("writing process.json"))?;
         let terminal = process.terminal() == Some(true);
-        let operation =
-            Operation::Exec { id: id.to_owned(), bundle: bundle.to_owned(), dir: dir.to_owned(), terminal };
+        let operation = Operation::Exec {
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            dir: dir.to_owned(),
+            terminal,
+            init: init.pid(),
+            started,
+        };
         self.launch(operation, terminal, wanted).await
     }
 

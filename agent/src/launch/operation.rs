@@ -17,6 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::alive::Alive;
 use super::executor::{CONFINEMENT, Command, Confine, NOT_EXECUTABLE, NOT_FOUND};
 use super::{Failure, Made, Operation, Request, private_dir, wire};
 use crate::kernel;
@@ -37,9 +38,10 @@ pub(super) fn perform(request: &Request) -> Result<Made, Failure> {
             let mut container = load(state, id)?;
             container.start().map(nothing).map_err(|e| explain("starting the process", &e))
         }
-        Operation::Exec { id, bundle, dir, terminal } => {
+        Operation::Exec { id, bundle, dir, terminal, init, started } => {
+            let init = Alive::open(*init, *started).map_err(|e| failure("joining the container", &e))?;
             let console = Console::listen(*terminal, &dir.join("console"))?;
-            let pid = exec(dir, id, bundle, console.as_ref())?;
+            let pid = exec(dir, id, bundle, console.as_ref(), init)?;
             Ok(Made { pid: Some(pid), console: console.map(Console::accept).transpose()? })
         }
         Operation::Delete { id } => {
@@ -115,12 +117,12 @@ fn create(state: &Path, id: &str, bundle: &Path, console: Option<&Console>) -> R
     Ok(container.pid().map(nix_pid))
 }
 
-fn exec(dir: &Path, id: &str, bundle: &Path, console: Option<&Console>) -> Result<i32, Failure> {
+fn exec(dir: &Path, id: &str, bundle: &Path, console: Option<&Console>, init: Alive) -> Result<i32, Failure> {
     let spec = Spec::load(bundle.join("config.json")).map_err(|e| failure("reading config.json", &e))?;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
     let path = dir.join("process.json");
     let capabilities = raise(&path)?;
-    let confine = Confine { seccomp, capabilities };
+    let confine = Confine { init, seccomp, capabilities };
     let pid = builder(dir, id, Command::new(Some(confine)))?
         .with_console_socket(console.map(|console| &console.path))
         .as_tenant()
