@@ -1,6 +1,6 @@
 //! Requests under a policy, as the API hands them in.
 
-use protobuf::{Message as _, MessageField};
+use protobuf::MessageField;
 use protocols::agent::{CreateContainerRequest, ExecProcessRequest};
 use protocols::oci::{Process, Spec};
 
