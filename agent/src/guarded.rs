@@ -47,8 +47,8 @@ pub struct Guarded {
 
 impl Guarded {
     /// Under the policy that the launch bound. None if it bound none.
-    pub fn by(attested: Attested, log: Logger) -> Result<Self, Attested> {
-        let Some(initdata) = attested.policy() else { return Err(attested) };
+    pub fn by(attested: Attested, log: Logger) -> Result<Self, Box<Attested>> {
+        let Some(initdata) = attested.policy() else { return Err(Box::new(attested)) };
         if !initdata.ignored.is_empty() {
             info!(log, # "host", "initdata without effect"; "names" => initdata.ignored.join(", "));
         }

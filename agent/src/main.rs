@@ -110,7 +110,7 @@ async fn choose(config: Config, log: &Logger) -> anyhow::Result<(Mode, Config)> 
         }
         Err(attested) => attested,
     };
-    Ok((Mode::Sealed(Opening::new(Box::new(attested))), config.sealed()))
+    Ok((Mode::Sealed(Opening::new(attested)), config.sealed()))
 }
 
 async fn run(config: Config, mode: Mode, network: Network, paths: Paths, log: Logger) -> anyhow::Result<()> {

@@ -85,7 +85,7 @@ impl Mutations {
             4 => {
                 let at = self.below(frame.message.len().max(1));
                 if let Some(byte) = frame.message.get_mut(at) {
-                    *byte ^= 1 << self.0 % 8;
+                    *byte ^= 1 << (self.0 % 8);
                 }
             }
             5 => frame.message.truncate(self.below(frame.message.len() + 1)),

@@ -123,12 +123,12 @@ impl Agent {
         let made = self.launch(plan, Box::new(root)).await.map_err(|error| explain(error, spec));
         drop(prepared.sub_paths);
         let made = made?;
-        if let Logs::Sealed { recipient } = &spec.grants.logs {
-            if let Err(error) = self.seal_output(&made, recipient) {
-                // Nobody knows of it yet: what was launched is taken apart here.
-                self.undo(&made.id, &made.cgroup).await;
-                return Err(error);
-            }
+        if let Logs::Sealed { recipient } = &spec.grants.logs
+            && let Err(error) = self.seal_output(&made, recipient)
+        {
+            // Nobody knows of it yet: what was launched is taken apart here.
+            self.undo(&made.id, &made.cgroup).await;
+            return Err(error);
         }
         Ok(made)
     }

@@ -186,7 +186,7 @@ impl Player {
     }
 }
 
-fn wrong(error: anyhow::Error) -> crate::kata::Failure {
+fn wrong(error: &anyhow::Error) -> crate::kata::Failure {
     crate::kata::Failure { code: None, message: format!("{error:#}") }
 }
 
@@ -206,7 +206,7 @@ async fn sandbox(kata: &Kata, rpc: &str, id: &str) -> Answer<()> {
     match rpc {
         "Check" => {
             let check = kata.client().check(Duration::from_secs(30)).await;
-            check.map_err(|error| wrong(anyhow::Error::new(error)))
+            check.map_err(|error| wrong(&anyhow::Error::new(error)))
         }
         "UpdateInterface" => {
             let mut request = wire::UpdateInterfaceRequest::new();
@@ -264,7 +264,7 @@ async fn sandbox(kata: &Kata, rpc: &str, id: &str) -> Answer<()> {
             // The power may be off before the answer is out.
             answer.map(drop).or_else(|failure| if failure.code.is_none() { Ok(()) } else { Err(failure) })
         }
-        other => Err(wrong(anyhow::anyhow!("the player knows no {other}"))),
+        other => Err(wrong(&anyhow::anyhow!("the player knows no {other}"))),
     }
 }
 

@@ -280,7 +280,7 @@ fn each_part_that_cannot_be_is_refused_by_name() {
         (
             linux(|l| {
                 l.Seccomp =
-                    Some(wire::LinuxSeccomp { DefaultAction: "MAYBE".into(), ..Default::default() }).into()
+                    Some(wire::LinuxSeccomp { DefaultAction: "MAYBE".into(), ..Default::default() }).into();
             }),
             "MAYBE",
         ),
