@@ -338,7 +338,7 @@ fn what_fails_leaves_nothing_behind() {
             (
                 Box::new(|r| {
                     r.storages
-                        .push(wire::Storage { driver: "nfs".into(), ..memory("/run/kata-containers/n") })
+                        .push(wire::Storage { driver: "nfs".into(), ..memory("/run/kata-containers/n") });
                 }),
                 "no driver 'nfs'",
             ),
@@ -358,7 +358,7 @@ fn what_fails_leaves_nothing_behind() {
             (Box::new(|r| r.stdin_port = 7), "not supported"),
             (
                 Box::new(|r| {
-                    r.OCI.as_mut().unwrap().Process.as_mut().unwrap().Args = strings(&["/no/program"])
+                    r.OCI.as_mut().unwrap().Process.as_mut().unwrap().Args = strings(&["/no/program"]);
                 }),
                 "command",
             ),

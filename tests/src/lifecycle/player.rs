@@ -87,14 +87,17 @@ impl Player {
         let kata = self.kata.clone();
         match step.rpc.as_str() {
             "CreateSandbox" => kata.sandbox(SANDBOX).await,
-            "CreateContainer" => kata.create(&self.dialect.create(&step.container).map_err(wrong)?).await,
+            "CreateContainer" => {
+                kata.create(&self.dialect.create(&step.container).map_err(|error| wrong(&error))?).await
+            }
             "StartContainer" => kata.start(&id).await,
             "RemoveContainer" => kata.remove(&id).await,
             "SignalProcess" => kata.signal(&id, &step.exec, step.signal).await,
             "CloseStdin" => kata.close_stdin(&id, &step.exec).await,
             "CopyFile" => self.copy(step).await,
             "ExecProcess" => {
-                let process = self.dialect.probe(&step.container, &step.probe).map_err(wrong)?;
+                let process =
+                    self.dialect.probe(&step.container, &step.probe).map_err(|error| wrong(&error))?;
                 kata.start_exec(&id, &step.exec, process).await
             }
             "WaitProcess" if step.answer.is_empty() => {
