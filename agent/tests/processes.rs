@@ -28,7 +28,7 @@ fn a_container_runs_once_and_everyone_hears_how_it_ended() {
         assert_eq!(code(bed.signal("c2", "", 15).await), ttrpc::Code::INVALID_ARGUMENT);
         assert_eq!(code(bed.signal("c1", "e1", 15).await), ttrpc::Code::NOT_FOUND);
         bed.remove("c1").await.unwrap();
-        assert_eq!(code(bed.remove("c1").await), ttrpc::Code::INVALID_ARGUMENT);
+        assert_eq!(code(bed.remove("c1").await), ttrpc::Code::INTERNAL);
     });
 }
 

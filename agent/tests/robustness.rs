@@ -48,11 +48,7 @@ fn a_stuck_create_blocks_nobody() {
         bed.health.check(soon(), &CheckRequest::new()).await.unwrap();
         bed.run("c2", "exit 6").await;
         assert_eq!(bed.wait("c2", "").await, 6);
-        assert_eq!(
-            code(bed.start("c1").await),
-            ttrpc::Code::INVALID_ARGUMENT,
-            "there is no such container yet"
-        );
+        assert_eq!(code(bed.start("c1").await), ttrpc::Code::INTERNAL, "there is no such container yet");
         assert!(bed.make("c1", &bed.spec("c1", "exit 0")).await.unwrap_err().contains("exists already"));
         assert!(!making.is_finished());
         fs::write(gate, "").unwrap();

@@ -41,7 +41,7 @@ pub(super) async fn start(
     request: wire::StartContainerRequest,
 ) -> Result<Empty> {
     let agent = agent.clone();
-    super::detached(async move { agent.start(&request.container_id).await }).await
+    super::detached(async move { agent.start(&request.container_id).await.map_err(internal) }).await
 }
 
 pub(super) async fn remove(
@@ -51,7 +51,15 @@ pub(super) async fn remove(
 ) -> Result<Empty> {
     let agent = agent.clone();
     let limit = (request.timeout != 0).then(|| Duration::from_secs(request.timeout.into()));
-    super::detached(async move { agent.remove(&request.container_id, limit).await }).await
+    super::detached(async move { agent.remove(&request.container_id, limit).await.map_err(internal) }).await
+}
+
+/// Runtimes know one error of these two calls, also for a container that isn't there.
+fn internal(error: Error) -> Error {
+    match error {
+        Error::InvalidArgument(reason) => Error::Internal(reason),
+        other => other,
+    }
 }
 
 pub(super) async fn diagnostic(
