@@ -93,7 +93,8 @@ fn what_the_host_writes_is_read_in_order_and_nothing_else_waits() {
 #[test]
 fn a_terminal_has_a_size_and_one_stream() {
     bed(|bed| async move {
-        let script = "tty; trap 'stty size' WINCH; echo ready; while read word; do echo got $word; done";
+        // The trap interrupts `read`.
+        let script = "tty; trap 'stty size' WINCH; echo ready; while :; do read word && echo got $word; done";
         let mut spec = bed.spec("c1", script);
         let mut first = spec.process().clone().unwrap();
         first.set_terminal(Some(true));

@@ -82,7 +82,7 @@ pub fn granted(
         });
     }
     // By what is granted alone: a path that is missing here would tell the host that it is sealed.
-    let granted = |path: &str| list.iter().any(|granted| granted.destination == path);
+    let granted = |path: &str| list.iter().any(|granted| granted.destination.trim_end_matches('/') == path);
     let added = host.mounts.keys().filter(|path| !OWN.contains(&path.as_str()) && !granted(path)).cloned();
     let added = added.collect();
     Ok((list, added))
