@@ -30,7 +30,6 @@ pub(crate) async fn check(checks: &mut Checks, target: &Target) {
     for (name, change) in [
         ("3: a hook directory of the guest", hooks as fn(&mut wire::CreateSandboxRequest)),
         ("47: kernel modules", modules),
-        ("47: a pid namespace that the sealed spec doesn't share", pids),
     ] {
         checks
             .that(name, async {
@@ -50,8 +49,4 @@ fn hooks(request: &mut wire::CreateSandboxRequest) {
 
 fn modules(request: &mut wire::CreateSandboxRequest) {
     request.kernel_modules.push(wire::KernelModule { name: "vfio".to_owned(), ..Default::default() });
-}
-
-fn pids(request: &mut wire::CreateSandboxRequest) {
-    request.sandbox_pidns = true;
 }
