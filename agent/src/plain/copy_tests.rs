@@ -1,3 +1,5 @@
+//! Copied files: what lands where, and what nobody may write.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 

@@ -1,3 +1,5 @@
+//! What of a host's specification fits this guest.
+
 use libcontainer::oci_spec::runtime::{
     LinuxBuilder, LinuxDeviceBuilder, LinuxResourcesBuilder, ProcessBuilder,
 };

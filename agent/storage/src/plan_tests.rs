@@ -1,3 +1,5 @@
+//! Plans of storages, and requests that are refused before the first effect.
+
 use proptest::prelude::*;
 
 use super::*;

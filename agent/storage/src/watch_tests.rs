@@ -1,3 +1,5 @@
+//! Watched directories: versions, links, bounds.
+
 use super::*;
 
 struct Volume {

@@ -1,3 +1,5 @@
+//! What the conversion makes of each section, and what it refuses.
+
 use libcontainer::oci_spec::runtime::{Capability, LinuxDeviceType, LinuxNamespaceType};
 use proptest::prelude::*;
 
