@@ -16,6 +16,12 @@ pub const POLICIES_PATH: &str = "/sealpod/v1/policies";
 pub const RETIREMENTS_PATH: &str = "/sealpod/v1/retirements";
 /// `POST`: a resource with its statement.
 pub const RESOURCES_PATH: &str = "/sealpod/v1/resources";
+/// `POST`: an ESM blob's enrolment.
+pub const BLOBS_PATH: &str = "/sealpod/v1/blobs";
+/// `POST`: the end of an ESM blob.
+pub const BLOB_DENIALS_PATH: &str = "/sealpod/v1/blob-denials";
+/// `POST`, by a guest with its session: the key arrived and opened the sealed spec.
+pub const CONFIRM_PATH: &str = "/sealpod/v1/confirmations";
 /// Largest resource, in bytes.
 pub const MAX_RESOURCE: usize = 256 * 1024;
 /// `GET`: is the broker up, and whom does it trust.
@@ -69,6 +75,30 @@ pub struct PolicyRequest {
 pub struct RetirementRequest {
     /// Signed [`Retirement`](crate::owner::Retirement).
     pub retirement: String,
+}
+
+/// An ESM blob.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobRequest {
+    /// Signed [`PefBlob`](crate::owner::PefBlob).
+    pub blob: String,
+}
+
+/// The end of an ESM blob.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobDenialRequest {
+    /// Signed [`BlobDenial`](crate::owner::BlobDenial).
+    pub denial: String,
+}
+
+/// What a guest confirms.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The key's address.
+    pub uri: String,
 }
 
 /// The answer to each of these: where the audit log stands after it.

@@ -20,7 +20,7 @@ pub enum NameError {
     #[error("digest '{0}' is not 'sha256:' and 64 lower-case hex digits")]
     Digest(String),
     /// A launch digest.
-    #[error("launch digest '{0}' is not 96 lower-case hex digits")]
+    #[error("launch digest '{0}' is not 96 (SNP) or 64 (SEV, SEV-ES) lower-case hex digits")]
     LaunchDigest(String),
     /// A launch digest of zeros, which no measured launch has.
     #[error("launch digest is all zeros; run 'sealpod measure' on the guest image")]
@@ -54,9 +54,9 @@ pub fn digest(text: &str) -> Result<(), NameError> {
     ok.then_some(()).ok_or_else(|| NameError::Digest(shown(text)))
 }
 
-/// Checks a launch digest: 96 lower-case hex digits, not all zero.
+/// Checks a launch digest: 96 (SNP) or 64 (SEV, SEV-ES) lower-case hex digits, not all zero.
 pub fn launch_digest(text: &str) -> Result<(), NameError> {
-    if text.len() != 96 || !text.bytes().all(lower_hex) {
+    if !matches!(text.len(), 64 | 96) || !text.bytes().all(lower_hex) {
         return Err(NameError::LaunchDigest(shown(text)));
     }
     if text.bytes().all(|b| b == b'0') { Err(NameError::ZeroLaunchDigest) } else { Ok(()) }

@@ -1,6 +1,7 @@
 //! What owners sign: registrations, resources, policies and retirements, as compact JWS (RFC 7515) with EdDSA.
 //! Header and payload are canonical JSON, so one statement has one form and every other is refused.
 
+mod blob;
 mod policy;
 mod statement;
 
@@ -16,7 +17,11 @@ use crate::canonical::{self, CanonicalError};
 use crate::name::{self, NameError};
 use crate::rcar::UriError;
 pub use crate::signing::{KeyError, PublicKey as OwnerPublicKey, SigningKey as OwnerKey};
-pub use policy::{LaunchDigest, MinimumTcb, PolicyError, PolicyTee, ReleasePolicy, Releases, SnpPolicy};
+pub use blob::{BlobDenial, PefBlob};
+pub use policy::{
+    ApiVersion, LaunchDigest, MinimumTcb, PefPolicy, PolicyError, PolicyTee, ReleasePolicy, ReleaseWindow,
+    Releases, SevPolicy, SevSecret, SnpPolicy, SnpProduct,
+};
 pub use statement::{KEY_KIND, PolicyStatement, Registration, Resource, Retirement};
 
 /// Longest signed statement, in bytes of its compact form.

@@ -112,7 +112,7 @@ pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> 
     for LaunchDigest { name, digest } in &statement.policy.launch_digest {
         println!("  to guests with launch digest {digest} ({name})");
     }
-    if statement.policy.tee.contains(&PolicyTee::SnpEmulated) {
+    if statement.policy.tee.iter().any(|tee| tee.is_emulated()) {
         println!(
             "  warning: EMULATED evidence is allowed: it proves nothing about a machine; for tests and demonstrations only"
         );
@@ -179,7 +179,9 @@ fn policy(args: &PushArgs, minimum_revision: u64) -> Result<Option<ReleasePolicy
         minimum_revision: args.minimum_revision.unwrap_or(minimum_revision),
         tee,
         launch_digest,
-        snp: SnpPolicy { minimum_tcb, allow_debug: false, allow_migrate_ma: false, allow_smt: true, vmpl: 0 },
+        snp: Some(SnpPolicy::new(minimum_tcb)),
+        sev: None,
+        pef: None,
         releases: Releases::Unlimited,
     };
     policy.validate()?;

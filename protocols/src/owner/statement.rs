@@ -179,7 +179,7 @@ impl Statement for Retirement {
     }
 }
 
-fn line(repository: &str, lineage: &str) -> Result<(), StatementError> {
+pub(super) fn line(repository: &str, lineage: &str) -> Result<(), StatementError> {
     name::repository(repository)?;
     Ok(name::lineage(lineage)?)
 }

@@ -25,13 +25,9 @@ fn policy() -> ReleasePolicy {
         minimum_revision: 1,
         tee: vec![PolicyTee::Snp, PolicyTee::SnpEmulated],
         launch_digest: vec![LaunchDigest { name: "guest-1.0".into(), digest: "ab".repeat(48) }],
-        snp: SnpPolicy {
-            minimum_tcb: MinimumTcb { bootloader: 3, tee: 0, snp: 8, microcode: 115, fmc: None },
-            allow_debug: false,
-            allow_migrate_ma: false,
-            allow_smt: true,
-            vmpl: 0,
-        },
+        snp: Some(SnpPolicy::new(MinimumTcb { bootloader: 3, tee: 0, snp: 8, microcode: 115, fmc: None })),
+        sev: None,
+        pef: None,
         releases: Releases::Unlimited,
     }
 }
@@ -192,7 +188,15 @@ fn policy_toml_round_trip_and_defaults() {
         (digest.as_str(), &"0".repeat(96)),
         (digest.as_str(), "ab"),
         ("minimum_revision = 1", "minimum_revision = 0"),
-        ("minimum_revision = 1", "minimum_revision = 1\nreleases = 'once'"),
+        ("minimum_revision = 1", "minimum_revision = 1\nreleases = 'twice'"),
+        ("minimum_revision = 1", "minimum_revision = 1\nreleases = { count = 0, seconds = 1 }"),
+        ("minimum_revision = 1", "minimum_revision = 1\nreleases = { count = 1, seconds = 1, x = 1 }"),
+        ("'snp', 'snp-emulated'", "'pef'"),
+        ("'snp', ", "'sev', "),
+        ("[snp]", "[pef]\nallow_limited_releases = true\n[snp]"),
+        ("[snp]", "[snp]\nminimum_guest_svn = 1"),
+        ("[snp]", "[snp]\nid_key_digests = ['ab']"),
+        ("[snp]", "[snp]\ndenied_products = ['rome']"),
     ] {
         let bad = text.replace(from, to);
         assert_ne!(bad, text);
@@ -213,6 +217,35 @@ fn policy_lists() {
     refused(|p| p.launch_digest.push(p.launch_digest[0].clone()));
     refused(|p| p.launch_digest[0].name = "a b".into());
     refused(|p| p.launch_digest = vec![p.launch_digest[0].clone(); 257]);
+}
+
+#[test]
+fn policies_of_other_tees() {
+    let sev = format!(
+        "minimum_revision = 1\ntee = ['sev-es']\nreleases = 'once'\n\
+         [[launch_digest]]\nname = 'guest-1.0'\ndigest = '{}'\n[sev]\nminimum_api = '1.51'\n",
+        "ab".repeat(32)
+    );
+    let read = ReleasePolicy::from_toml(&sev).unwrap();
+    assert_eq!(read.sev.as_ref().map(|sev| sev.secret), Some(SevSecret::Connection));
+    assert_eq!(ReleasePolicy::from_toml(&read.to_toml().unwrap()).unwrap(), read);
+    for (from, to) in [
+        ("'1.51'", "'1.051'"),
+        ("'1.51'", "1.51"),
+        (&*"ab".repeat(32), &*"ab".repeat(48)),
+        ("[sev]", "[snp]"),
+        ("'sev-es'", "'sev-es', 'snp'"),
+    ] {
+        let bad = sev.replace(from, to);
+        assert_ne!(bad, sev);
+        assert!(ReleasePolicy::from_toml(&bad).is_err(), "{bad}");
+    }
+
+    let pef = "minimum_revision = 1\ntee = ['pef']\n";
+    let limited = format!("{pef}releases = {{ count = 2, seconds = 60 }}\n");
+    ReleasePolicy::from_toml(pef).unwrap();
+    assert!(ReleasePolicy::from_toml(&limited).is_err());
+    ReleasePolicy::from_toml(&format!("{limited}[pef]\nallow_limited_releases = true\n")).unwrap();
 }
 
 proptest! {

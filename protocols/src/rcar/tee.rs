@@ -12,6 +12,8 @@ pub enum TeeKind {
     Snp,
     /// AMD SEV and SEV-ES.
     Sev,
+    /// Power PEF: Sealpod's own extension of the protocol, which has no name for it.
+    Pef,
     /// No TEE: the peers' smoke-test evidence, which Sealpod never makes and never accepts.
     Sample,
     /// A kind that the peers know and Sealpod does not.
@@ -24,6 +26,7 @@ impl TeeKind {
         match self {
             Self::Snp => "snp",
             Self::Sev => "sev",
+            Self::Pef => "pef",
             Self::Sample => "sample",
             Self::Other(name) => name,
         }
@@ -35,6 +38,7 @@ impl From<String> for TeeKind {
         match name.as_str() {
             "snp" => Self::Snp,
             "sev" => Self::Sev,
+            "pef" => Self::Pef,
             "sample" => Self::Sample,
             _ => Self::Other(name),
         }

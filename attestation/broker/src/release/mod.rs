@@ -145,7 +145,7 @@ fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, Refused> 
         hex::decode_to_slice(&allowed.digest, &mut digest).map_err(|_| damaged())?;
         Ok(LaunchDigest { name: allowed.name.clone(), digest })
     };
-    let snp = &policy.snp;
+    let Some(snp) = &policy.snp else { return Err(damaged()) };
     let MinimumTcb { bootloader, tee, snp: firmware, microcode, fmc } = snp.minimum_tcb;
     Ok(ReferenceValues {
         tee: policy.tee.iter().map(kind).collect::<Result<_, _>>()?,

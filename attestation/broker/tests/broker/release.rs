@@ -130,7 +130,8 @@ async fn emulated_evidence_never_matches_a_production_policy() {
 
 #[tokio::test]
 async fn a_tcb_below_the_minimum_is_refused() {
-    refused(Machine::default(), |policy| policy.snp.minimum_tcb.microcode = 220, Code::Tcb).await;
+    refused(Machine::default(), |policy| policy.snp.as_mut().unwrap().minimum_tcb.microcode = 220, Code::Tcb)
+        .await;
     let tcb = Tcb { bootloader: 3, ..Tcb::default() };
     refused(Machine { tcb, ..Machine::default() }, |_| {}, Code::Tcb).await;
 }

@@ -297,13 +297,9 @@ pub(crate) fn policy() -> ReleasePolicy {
         minimum_revision: 1,
         tee: vec![PolicyTee::SnpEmulated],
         launch_digest: vec![LaunchDigest { name: "guest-1".into(), digest: hex::encode(MEASUREMENT) }],
-        snp: SnpPolicy {
-            minimum_tcb: MinimumTcb { bootloader: 4, tee: 0, snp: 24, microcode: 219, fmc: None },
-            allow_debug: false,
-            allow_migrate_ma: false,
-            allow_smt: true,
-            vmpl: 0,
-        },
+        snp: Some(SnpPolicy::new(MinimumTcb { bootloader: 4, tee: 0, snp: 24, microcode: 219, fmc: None })),
+        sev: None,
+        pef: None,
         releases: Releases::Unlimited,
     }
 }
