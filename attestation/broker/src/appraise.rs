@@ -9,8 +9,8 @@ use sealed_spec::initdata::{self, Initdata, SealpodConfig};
 use sealed_spec::{KeyId, SpecDigest};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use verifier::snp::{Anchors, Appraised, Evidence, Session, from_kbs};
-use verifier::{Check, Denial, Trust};
+use verifier::snp::{Anchors, Evidence, Session, from_kbs};
+use verifier::{Appraised, Check, Denial, Trust};
 
 use crate::http::Refused;
 use crate::sessions::SessionNonce;
@@ -123,7 +123,8 @@ impl Attested {
     /// The evidence in a few words, for the log.
     pub(crate) fn summary(&self) -> String {
         let verdict = self.appraised.verdict();
-        format!("{}, launch digest {}", verdict.trust, hex::encode(verdict.measurement))
+        let launch_digest = verdict.launch_digest().unwrap_or_default();
+        format!("{}, launch digest {}", verdict.trust, hex::encode(launch_digest))
     }
 
     /// What the session's token says.

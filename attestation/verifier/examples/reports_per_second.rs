@@ -13,7 +13,7 @@ use ring::signature::{
 };
 use tee_evidence::snp::{CertEntry, CertKind, Report};
 use verifier::snp::{Anchors, Evidence, Session};
-use verifier::{Denial, LaunchDigest, ReferenceValues, TeeKind};
+use verifier::{Denial, LaunchDigest, ReferenceValues, SnpReference, TeeKind};
 
 const RUN: Duration = Duration::from_secs(2);
 
@@ -39,11 +39,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let session = Session { report_data: report.report_data, host_data: report.host_data };
     let reference = ReferenceValues {
         tee: vec![TeeKind::Snp],
-        launch_digests: vec![LaunchDigest { name: "vector".into(), digest: report.measurement }],
-        allow_smt: true,
-        allow_debug: report.policy.debug(),
-        allow_migrate_ma: report.policy.migrate_ma(),
-        vmpl: report.vmpl,
+        launch_digests: vec![LaunchDigest { name: "vector".into(), digest: report.measurement.into() }],
+        snp: Some(SnpReference {
+            allow_smt: true,
+            allow_debug: report.policy.debug(),
+            allow_migrate_ma: report.policy.migrate_ma(),
+            vmpl: report.vmpl,
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let now = UNIX_EPOCH + Duration::from_secs(1_767_225_600);

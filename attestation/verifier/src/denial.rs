@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::CheckRecord;
+
 /// A check that can fail. The names are stable and are the same as the refusal codes that users see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
@@ -62,11 +64,13 @@ pub struct Denial {
     pub check: Check,
     /// What was found, and what to do where someone can do something. Holds no secrets.
     pub detail: String,
+    /// Every check up to this one, this one, and those that were not reached.
+    pub checks: Vec<CheckRecord>,
 }
 
 impl Denial {
     pub(crate) fn new(check: Check, detail: impl Into<String>) -> Self {
-        Self { check, detail: detail.into() }
+        Self { check, detail: detail.into(), checks: Vec::new() }
     }
 }
 

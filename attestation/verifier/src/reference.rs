@@ -1,49 +1,27 @@
 //! What the relying party allows. The default allows nothing.
 
-use tee_evidence::snp::{Product, Tcb};
-
-use crate::TeeKind;
+use crate::{PefReference, SevReference, SnpReference, TeeKind};
 
 /// An allowed launch digest and what its owner calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchDigest {
     /// For audit records.
     pub name: String,
-    /// All 48 bytes.
-    pub digest: [u8; 48],
+    /// All bytes: 48 for SEV-SNP, 32 for SEV and SEV-ES. One of another length matches nothing.
+    pub digest: Vec<u8>,
 }
 
 /// Reference values of a release policy. `Default` allows nothing, so what is not said is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReferenceValues {
-    /// Kinds of TEE. Emulated evidence matches [`TeeKind::SnpEmulated`] only.
+    /// Kinds of TEE. Emulated evidence matches the `-emulated` kinds only.
     pub tee: Vec<TeeKind>,
     /// Guest images. None: nothing is released.
     pub launch_digests: Vec<LaunchDigest>,
-    /// Lowest version of each component, for reported, committed and launch TCB. `fmc` counts only where
-    /// the product has one; without it, the product's FMC may have any version.
-    pub minimum_tcb: Tcb,
-    /// Allow guests whose memory the host may debug.
-    pub allow_debug: bool,
-    /// Allow guests that a migration agent may export.
-    pub allow_migrate_ma: bool,
-    /// Allow guests that may run where SMT is on.
-    pub allow_smt: bool,
-    /// The privilege level that the agent runs at.
-    pub vmpl: u32,
-    /// Cloud providers whose VLEKs are allowed. None: VCEKs only.
-    pub vlek_csp_ids: Vec<String>,
-    /// Chips that are not trusted any more.
-    pub denied_chips: Vec<[u8; 64]>,
-    /// Products that are not trusted any more.
-    pub denied_products: Vec<Product>,
-    /// If not empty, the ID block must be signed by one of these keys.
-    pub id_key_digests: Vec<[u8; 48]>,
-    /// If not empty, one of these keys must have certified the one that signed the ID block.
-    pub author_key_digests: Vec<[u8; 48]>,
-    /// Lowest guest security version; counts only if the ID block is signed, so it needs
-    /// [`ReferenceValues::id_key_digests`] or [`ReferenceValues::author_key_digests`].
-    pub minimum_guest_svn: u32,
-    /// The platform must have checked for aliased memory (BadRAM, CVE-2024-21944).
-    pub require_alias_check: bool,
+    /// What SEV-SNP guests must show; without it none is granted.
+    pub snp: Option<SnpReference>,
+    /// What SEV and SEV-ES guests must show; without it none is granted.
+    pub sev: Option<SevReference>,
+    /// What PEF guests must show; without it none is granted.
+    pub pef: Option<PefReference>,
 }

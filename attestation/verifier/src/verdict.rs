@@ -2,31 +2,82 @@
 //! may want, and the list of checks with what each of them looked at.
 
 use serde::{Serialize, Serializer};
-use tee_evidence::snp::{FirmwareVersion, Product, SigningKey, Tcb};
+
+use crate::{CheckRecord, PefClaims, SampleClaims, SevClaims, SnpClaims};
 
 /// A kind of TEE, as policies name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TeeKind {
     /// SEV-SNP, endorsed by AMD.
-    #[serde(rename = "snp")]
     Snp,
     /// SEV-SNP in software, endorsed by a root that this broker's configuration names.
-    #[serde(rename = "snp-emulated")]
     SnpEmulated,
+    /// SEV without encrypted register state, endorsed by AMD.
+    Sev,
+    /// SEV with encrypted register state, endorsed by AMD.
+    SevEs,
+    /// SEV in software.
+    SevEmulated,
+    /// SEV-ES in software.
+    SevEsEmulated,
+    /// A secure VM of Power's Protected Execution Facility.
+    Pef,
+    /// The same with a TPM in software.
+    PefEmulated,
+    /// No TEE at all: proves nothing. Never in a policy of a sealed spec.
+    Sample,
 }
 
 impl TeeKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Snp,
+        Self::SnpEmulated,
+        Self::Sev,
+        Self::SevEs,
+        Self::SevEmulated,
+        Self::SevEsEmulated,
+        Self::Pef,
+        Self::PefEmulated,
+        Self::Sample,
+    ];
+
     /// The name in policies and verdicts.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Snp => "snp",
             Self::SnpEmulated => "snp-emulated",
+            Self::Sev => "sev",
+            Self::SevEs => "sev-es",
+            Self::SevEmulated => "sev-emulated",
+            Self::SevEsEmulated => "sev-es-emulated",
+            Self::Pef => "pef",
+            Self::PefEmulated => "pef-emulated",
+            Self::Sample => "sample",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Snp, Self::SnpEmulated].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Is it a kind that proves nothing about hardware?
+    pub const fn is_emulated(self) -> bool {
+        match self {
+            Self::Snp | Self::Sev | Self::SevEs | Self::Pef => false,
+            Self::SnpEmulated
+            | Self::SevEmulated
+            | Self::SevEsEmulated
+            | Self::PefEmulated
+            | Self::Sample => true,
+        }
+    }
+}
+
+impl Serialize for TeeKind {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.name())
     }
 }
 
@@ -42,6 +93,8 @@ pub enum Trust {
         /// SHA-256 of its certificate.
         fingerprint: [u8; 32],
     },
+    /// Nobody's: sample evidence.
+    Nobody,
 }
 
 impl std::fmt::Display for Trust {
@@ -51,6 +104,7 @@ impl std::fmt::Display for Trust {
             Self::Emulated { common_name, fingerprint } => {
                 write!(f, "emulated ({common_name}, {})", hex::encode(fingerprint))
             }
+            Self::Nobody => f.write_str("nobody (sample evidence)"),
         }
     }
 }
@@ -61,38 +115,18 @@ impl Serialize for Trust {
     }
 }
 
-/// The four TCB versions of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct TcbVersions {
-    /// What the signing key was derived for.
-    pub reported: Tcb,
-    /// What the platform can't be rolled back behind.
-    pub committed: Tcb,
-    /// What runs now.
-    pub current: Tcb,
-    /// What ran when the guest was launched.
-    pub launch: Tcb,
-}
-
-/// How a check went. There is no third: what fails ends the appraisal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Made, and passed.
-    Passed,
-    /// Not made: the reader must not take it for made.
-    NotChecked,
-}
-
-/// A check and what it looked at.
+/// What a kind of TEE says about a guest and its platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CheckRecord {
-    /// Its name.
-    pub check: &'static str,
-    /// How it went.
-    pub outcome: Outcome,
-    /// What it looked at.
-    pub value: String,
+#[serde(untagged)]
+pub enum Claims {
+    /// SEV-SNP.
+    Snp(Box<SnpClaims>),
+    /// SEV and SEV-ES.
+    Sev(Box<SevClaims>),
+    /// Power PEF.
+    Pef(Box<PefClaims>),
+    /// None.
+    Sample(SampleClaims),
 }
 
 /// What is known about evidence that passed all checks that need no policy.
@@ -102,73 +136,47 @@ pub struct Verdict {
     pub tee: TeeKind,
     /// Whose root.
     pub trust: Trust,
-    /// Processor.
-    pub product: Product,
-    /// Version of the report.
-    pub report_version: u32,
-    /// Which kind of key signed.
-    pub signing_key: SigningKey,
-    /// Cloud provider that a VLEK was made for.
-    pub csp_id: Option<String>,
-    /// The chip, hexadecimal; zero under a VLEK if the platform masks it.
+    /// What this kind says.
+    #[serde(flatten)]
+    pub claims: Claims,
+    /// SHA-256 of the init-data that the guest was launched with: HOST_DATA, or what stands for it; zeros
+    /// if there is none.
     #[serde(serialize_with = "hex_string")]
-    pub chip_id: [u8; 64],
-    /// The launch digest.
-    #[serde(serialize_with = "hex_string")]
-    pub measurement: [u8; 48],
-    /// SHA-256 of the init-data.
-    #[serde(serialize_with = "hex_string")]
-    pub host_data: [u8; 32],
-    /// What the report is bound to.
-    #[serde(serialize_with = "hex_string")]
-    pub report_data: [u8; 64],
-    /// This guest instance.
-    #[serde(serialize_with = "hex_string")]
-    pub report_id: [u8; 32],
-    /// TCB versions.
-    pub tcb: TcbVersions,
-    /// Firmware that runs now.
-    pub firmware: FirmwareVersion,
-    /// Policy that the guest was launched with, and what its bits mean.
-    pub policy: PolicyBits,
-    /// Platform info as in the report.
-    pub platform_info: u64,
-    /// The firmware found no aliased memory.
-    pub alias_check: bool,
-    /// Privilege level that asked.
-    pub vmpl: u32,
-    /// Security version of the guest.
-    pub guest_svn: u32,
-    /// Key that signed the ID block; zero if there was none.
-    #[serde(serialize_with = "hex_string")]
-    pub id_key_digest: [u8; 48],
-    /// Key that certified that one; `None` if the launch had none.
+    pub init_data: [u8; 32],
+    /// What the evidence is bound to, if it was made for a session.
     #[serde(serialize_with = "optional_hex_string")]
-    pub author_key_digest: Option<[u8; 48]>,
+    pub report_data: Option<[u8; 64]>,
     /// Every check, in the order in which it was made.
     pub checks: Vec<CheckRecord>,
 }
 
-/// The guest policy for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct PolicyBits {
-    /// As in the report.
-    pub bits: u64,
-    /// The host may read and write guest memory.
-    pub debug: bool,
-    /// A migration agent may export the guest.
-    pub migrate_ma: bool,
-    /// May run where SMT is on.
-    pub smt: bool,
-    /// Runs on one socket only.
-    pub single_socket: bool,
+impl Verdict {
+    /// The claims of SEV-SNP, if it is that.
+    pub const fn snp(&self) -> Option<&SnpClaims> {
+        match &self.claims {
+            Claims::Snp(claims) => Some(claims),
+            _ => None,
+        }
+    }
+
+    /// The digest that policies compare with their list, where the kind has one: 48 bytes for SEV-SNP, 32
+    /// for SEV and SEV-ES.
+    pub fn launch_digest(&self) -> Option<&[u8]> {
+        match &self.claims {
+            Claims::Snp(claims) => Some(&claims.measurement),
+            Claims::Sev(_) | Claims::Pef(_) | Claims::Sample(_) => None,
+        }
+    }
 }
 
-fn hex_string<S: Serializer>(bytes: &impl AsRef<[u8]>, s: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn hex_string<S: Serializer>(bytes: &impl AsRef<[u8]>, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&hex::encode(bytes))
 }
 
 #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
-fn optional_hex_string<S: Serializer>(bytes: &Option<[u8; 48]>, s: S) -> Result<S::Ok, S::Error> {
-    bytes.map(hex::encode).serialize(s)
+pub(crate) fn optional_hex_string<S: Serializer>(
+    bytes: &Option<impl AsRef<[u8]>>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    bytes.as_ref().map(hex::encode).serialize(s)
 }

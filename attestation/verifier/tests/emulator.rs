@@ -14,7 +14,7 @@ use sealpod_emulator::wire::Call;
 use sealpod_emulator::{firmware, measure};
 use tee_evidence::snp::{CertificateTable, RawReport, json};
 use verifier::snp::{Anchors, Evidence, Session};
-use verifier::{Check, Denial, Grant, LaunchDigest, ReferenceValues, TeeKind, Trust};
+use verifier::{Check, Denial, Grant, LaunchDigest, ReferenceValues, SnpReference, TeeKind, Trust};
 use x509_cert::der::Encode;
 
 const REPORT_DATA: [u8; 64] = [7; 64];
@@ -69,8 +69,8 @@ impl Platform {
         let evidence = self.evidence(faults);
         let reference = ReferenceValues {
             tee: vec![TeeKind::SnpEmulated],
-            launch_digests: vec![LaunchDigest { name: "emulated".into(), digest: measured() }],
-            allow_smt: true,
+            launch_digests: vec![LaunchDigest { name: "emulated".into(), digest: measured().into() }],
+            snp: Some(SnpReference { allow_smt: true, ..Default::default() }),
             ..Default::default()
         };
         Evidence::parse(evidence.report.as_bytes(), &evidence.certificates)?

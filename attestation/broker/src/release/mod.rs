@@ -15,7 +15,7 @@ use protocols::owner::{MinimumTcb, PolicyStatement, PolicyTee, Registration, Rel
 use protocols::rcar::{JweFlattened, ResourceUri, wrap};
 use protocols::refusal::Code;
 use verifier::snp::Tcb;
-use verifier::{LaunchDigest, ReferenceValues, TeeKind};
+use verifier::{LaunchDigest, ReferenceValues, SnpReference, TeeKind};
 
 use crate::appraise::{Attested, denied};
 use crate::broker::Broker;
@@ -141,8 +141,7 @@ fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, Refused> 
     let damaged = || Refused::new(Code::Internal, "the lineage's policy can't be applied");
     let kind = |tee: &PolicyTee| TeeKind::from_name(tee.name()).ok_or_else(damaged);
     let launch = |allowed: &protocols::owner::LaunchDigest| {
-        let mut digest = [0; 48];
-        hex::decode_to_slice(&allowed.digest, &mut digest).map_err(|_| damaged())?;
+        let digest = hex::decode(&allowed.digest).map_err(|_| damaged())?;
         Ok(LaunchDigest { name: allowed.name.clone(), digest })
     };
     let Some(snp) = &policy.snp else { return Err(damaged()) };
@@ -150,11 +149,14 @@ fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, Refused> 
     Ok(ReferenceValues {
         tee: policy.tee.iter().map(kind).collect::<Result<_, _>>()?,
         launch_digests: policy.launch_digest.iter().map(launch).collect::<Result<_, Refused>>()?,
-        minimum_tcb: Tcb { fmc, bootloader, tee, snp: firmware, microcode },
-        allow_debug: snp.allow_debug,
-        allow_migrate_ma: snp.allow_migrate_ma,
-        allow_smt: snp.allow_smt,
-        vmpl: u32::from(snp.vmpl),
+        snp: Some(SnpReference {
+            minimum_tcb: Tcb { fmc, bootloader, tee, snp: firmware, microcode },
+            allow_debug: snp.allow_debug,
+            allow_migrate_ma: snp.allow_migrate_ma,
+            allow_smt: snp.allow_smt,
+            vmpl: u32::from(snp.vmpl),
+            ..SnpReference::default()
+        }),
         ..ReferenceValues::default()
     })
 }

@@ -11,8 +11,26 @@ use tee_evidence::snp::{
 use super::anchors::{Anchor, Anchors, emulated_trust};
 use super::certificate::{Certificate, CertificateError};
 use super::endorsement::Endorsement;
+use crate::checks::Checks;
 use crate::denial::refuse;
-use crate::{Check, CheckRecord, Denial, Outcome, Trust};
+use crate::{Check, Denial, Trust};
+
+/// The checks from bytes to a verdict.
+const PLAN: &[&str] = &[
+    "report_layout",
+    "key_info",
+    "certificates",
+    "product",
+    "certificate_chain",
+    "crl",
+    "signature",
+    "endorsement",
+    "report_data",
+    "host_data",
+    "tcb_order",
+    "guest_policy_form",
+    "asked_by_guest",
+];
 
 /// A report and certificates that can be read. Nothing in them is trusted.
 #[derive(Debug)]
@@ -23,6 +41,7 @@ pub struct Evidence {
     ark: Certificate,
     ask: Certificate,
     vek: Certificate,
+    checks: Checks,
 }
 
 /// A report whose signature leads to a trusted root; it still may be of another session or guest.
@@ -33,30 +52,39 @@ pub struct SignatureChecked {
     pub(super) product: Product,
     pub(super) trust: Trust,
     pub(super) csp_id: Option<String>,
-    pub(super) checks: Vec<CheckRecord>,
+    pub(super) checks: Checks,
 }
 
 impl Evidence {
     /// Reads a report of 1184 bytes and the certificates that came with it or that the relying party
     /// keeps: ARK, ASK (or ASVK), and VCEK or VLEK, DER or PEM. Others are not looked at.
     pub fn parse(report: &[u8], chain: &[CertEntry]) -> Result<Self, Denial> {
-        let unreadable =
-            |error: tee_evidence::snp::ReportError| Denial::new(Check::Evidence, error.to_string());
-        let raw = RawReport::from_bytes(report).map_err(unreadable)?;
-        let report = Report::from_raw(&raw).map_err(unreadable)?;
-        let key = check_key_info(&report)?;
-        let (vek, vek_name) = match key {
-            SigningKey::Vcek => (CertKind::Vcek, "VCEK"),
-            SigningKey::Vlek => (CertKind::Vlek, "VLEK"),
-        };
-        Ok(Self {
-            vek: one(chain, vek, vek_name)?,
-            ask: one(chain, CertKind::Ask, "ASK")?,
-            ark: one(chain, CertKind::Ark, "ARK")?,
-            raw,
-            report,
-            key,
-        })
+        let mut checks = Checks::new(PLAN);
+        let (raw, report) = checks.run("report_layout", || {
+            let unreadable =
+                |error: tee_evidence::snp::ReportError| Denial::new(Check::Evidence, error.to_string());
+            let raw = RawReport::from_bytes(report).map_err(unreadable)?;
+            let report = Report::from_raw(&raw).map_err(unreadable)?;
+            let value = format!("version {}", report.version);
+            Ok(((raw, report), value))
+        })?;
+        let key = checks.run("key_info", || {
+            let key = check_key_info(&report)?;
+            Ok((key, format!("signed by {}", kind_name(key))))
+        })?;
+        let (vek, ask, ark) = checks.run("certificates", || {
+            let vek = match key {
+                SigningKey::Vcek => CertKind::Vcek,
+                SigningKey::Vlek => CertKind::Vlek,
+            };
+            let found = (
+                one(chain, vek, kind_name(key))?,
+                one(chain, CertKind::Ask, "ASK")?,
+                one(chain, CertKind::Ark, "ARK")?,
+            );
+            Ok((found, format!("{}, ASK, ARK", kind_name(key))))
+        })?;
+        Ok(Self { raw, report, key, ark, ask, vek, checks })
     }
 
     /// The report as it claims to be, for error messages and for finding collateral.
@@ -67,24 +95,26 @@ impl Evidence {
     /// Checks that the report is signed by a key that a trusted root endorses at this time, and that the
     /// endorsement is the one for this report's product, chip and TCB.
     pub fn check_signature(self, anchors: &Anchors, now: SystemTime) -> Result<SignatureChecked, Denial> {
-        let mut checks = Vec::new();
-        let mut record = |check, outcome, value: String| checks.push(CheckRecord { check, outcome, value });
-        record("report_layout", Outcome::Passed, format!("version {}", self.report.version));
-        record("key_info", Outcome::Passed, format!("signed by {}", kind_name(self.key)));
-
-        let product = self.check_product()?;
-        record("product", Outcome::Passed, product.name().to_owned());
-
-        let trust = self.check_chain(anchors, product, now)?;
-        record("certificate_chain", Outcome::Passed, trust.to_string());
-        record("crl", Outcome::NotChecked, "no revocation list is consulted".to_owned());
-
-        self.check_ecdsa()?;
-        record("signature", Outcome::Passed, "ECDSA P-384 with SHA-384".to_owned());
-
-        let endorsement = Endorsement::read(&self.vek, self.key)?;
-        endorsement.check_report(&self.report)?;
-        record("endorsement", Outcome::Passed, format!("{} matches TCB and chip", kind_name(self.key)));
+        let mut checks = self.checks.clone();
+        let product = checks.run("product", || {
+            let product = self.check_product()?;
+            Ok((product, product.name().to_owned()))
+        })?;
+        let trust = checks.run("certificate_chain", || {
+            let trust = self.check_chain(anchors, product, now)?;
+            let value = trust.to_string();
+            Ok((trust, value))
+        })?;
+        checks.not_checked("crl", "no revocation list is consulted");
+        checks.pass("signature", || {
+            self.check_ecdsa()?;
+            Ok("ECDSA P-384 with SHA-384".to_owned())
+        })?;
+        let endorsement = checks.run("endorsement", || {
+            let endorsement = Endorsement::read(&self.vek, self.key)?;
+            endorsement.check_report(&self.report)?;
+            Ok((endorsement, format!("{} matches TCB and chip", kind_name(self.key))))
+        })?;
         Ok(SignatureChecked {
             key: self.key,
             product,

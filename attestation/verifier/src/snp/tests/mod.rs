@@ -38,7 +38,7 @@ fn unbroken_evidence_is_granted() {
                     let grant = world.grant().unwrap_or_else(|denial| {
                         panic!("{whose:?} {product:?} {key:?} version {version}: {denial}")
                     });
-                    let verdict = grant.verdict();
+                    let verdict = grant.verdict().snp().unwrap();
                     assert_eq!((verdict.product, verdict.signing_key), (product, key));
                     assert_eq!(grant.launch_digest_name(), "test");
                 }
@@ -64,6 +64,7 @@ fn a_verdict_says_whose_root_and_what_was_not_checked() {
         [
             "report_layout",
             "key_info",
+            "certificates",
             "product",
             "certificate_chain",
             "crl",
@@ -73,7 +74,12 @@ fn a_verdict_says_whose_root_and_what_was_not_checked() {
             "host_data",
             "tcb_order",
             "guest_policy_form",
+            "asked_by_guest",
             "tee_kind",
+            "policy_section",
+            "product_allowed",
+            "chip",
+            "csp_id",
             "minimum_tcb",
             "guest_policy",
             "vmpl",
@@ -81,6 +87,26 @@ fn a_verdict_says_whose_root_and_what_was_not_checked() {
         ]
     );
     for (name, outcome) in checks {
-        assert_eq!(outcome, if name == "crl" { Outcome::NotChecked } else { Outcome::Passed });
+        assert_eq!(
+            outcome,
+            if ["crl", "csp_id"].contains(&name) { Outcome::NotChecked } else { Outcome::Passed }
+        );
     }
+}
+
+/// A refusal carries the whole table: what passed, what failed, what nobody came to.
+#[test]
+fn a_refusal_says_what_was_checked_before_it() {
+    let mut world = World::milan();
+    world.report.vmpl = 1;
+    let denial = world.grant().unwrap_err();
+    let outcome = |name| denial.checks.iter().find(|record| record.check == name).unwrap().outcome;
+    assert_eq!(outcome("signature"), Outcome::Passed);
+    assert_eq!(outcome("guest_policy"), Outcome::Passed);
+    assert_eq!(outcome("vmpl"), Outcome::Failed);
+    assert_eq!(outcome("launch_digest"), Outcome::NotReached);
+    let denial = world.appraise(&[0; 3], &world.chain()).unwrap_err();
+    assert_eq!(denial.checks[0].outcome, Outcome::Failed);
+    assert!(denial.checks[1..].iter().all(|record| record.outcome == Outcome::NotReached));
+    assert!(denial.checks.len() > 10);
 }

@@ -196,7 +196,7 @@ fn reports_that_the_host_asked_for_are_refused() {
     for vmpl in [4, 0xffff_ffff] {
         refused(Check::Vmpl, "vmpl", |world| {
             world.report.vmpl = vmpl;
-            world.reference.vmpl = vmpl;
+            world.policy().vmpl = vmpl;
         });
     }
 }

@@ -14,8 +14,8 @@ use tee_evidence::snp::{
 };
 use x509_cert::der::asn1::ObjectIdentifier;
 
-use crate::snp::{Anchors, Appraised, EMULATED_OID, Evidence, Session};
-use crate::{Denial, Grant, LaunchDigest, ReferenceValues, TeeKind};
+use crate::snp::{Anchors, EMULATED_OID, Evidence, Session, SnpReference};
+use crate::{Appraised, Denial, Grant, LaunchDigest, ReferenceValues, TeeKind};
 
 pub(super) const DAY: u64 = 24 * 60 * 60;
 pub(super) const NOW: u64 = 1_800_000_000;
@@ -315,9 +315,12 @@ impl World {
             session: Session { report_data: [3; 64], host_data: [5; 32] },
             reference: ReferenceValues {
                 tee: vec![tee],
-                launch_digests: vec![LaunchDigest { name: "test".into(), digest: [4; 48] }],
-                minimum_tcb: tcb,
-                vlek_csp_ids: vec!["cloud.example".into()],
+                launch_digests: vec![LaunchDigest { name: "test".into(), digest: vec![4; 48] }],
+                snp: Some(SnpReference {
+                    minimum_tcb: tcb,
+                    vlek_csp_ids: vec!["cloud.example".into()],
+                    ..Default::default()
+                }),
                 ..Default::default()
             },
             now: NOW,
@@ -335,6 +338,11 @@ impl World {
 
     pub(super) fn emulated() -> Self {
         Self::new(Whose::Emulated, Product::Milan, SigningKey::Vcek, 3)
+    }
+
+    /// The SNP section of the policy.
+    pub(super) fn policy(&mut self) -> &mut SnpReference {
+        self.reference.snp.as_mut().unwrap()
     }
 
     /// Trusts the chain's root as it is now, whatever becomes of it.

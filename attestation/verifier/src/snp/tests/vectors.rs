@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tee_evidence::snp::{CertEntry, CertKind, Product, RawReport, Report};
+use tee_evidence::snp::{CertEntry, CertKind, Product, RawReport, Report, Tcb};
 
 use crate::snp::memo::Verified;
-use crate::snp::{Anchors, Evidence, Session};
+use crate::snp::{Anchors, Evidence, Session, SnpReference};
 use crate::{Check, LaunchDigest, ReferenceValues, TeeKind};
 
 /// 2026-01-01, when all of them are valid.
@@ -69,28 +69,30 @@ fn real_reports_are_accepted_and_granted() {
         let appraised =
             checked.appraise(&session(&report)).unwrap_or_else(|denial| panic!("{name}: {denial}"));
         let verdict = appraised.verdict();
-        assert_eq!((verdict.tee, verdict.product), (TeeKind::Snp, product), "{name}");
+        let claims = verdict.snp().unwrap();
+        assert_eq!((verdict.tee, claims.product), (TeeKind::Snp, product), "{name}");
         let json = serde_json::to_value(verdict).unwrap();
         assert_eq!(json["tee"], "snp");
         assert_eq!(json["trust"], "amd");
         let crl = json["checks"].as_array().unwrap().iter().find(|check| check["check"] == "crl").unwrap();
         assert_eq!(crl["outcome"], "not_checked");
 
-        let measurement = verdict.measurement;
-        let mut reference = ReferenceValues {
+        let reference = ReferenceValues {
             tee: vec![TeeKind::Snp],
-            launch_digests: vec![LaunchDigest { name: "real".into(), digest: measurement }],
-            minimum_tcb: verdict.tcb.launch,
-            allow_smt: true,
-            allow_debug: verdict.policy.debug,
-            allow_migrate_ma: verdict.policy.migrate_ma,
-            vmpl: verdict.vmpl,
+            launch_digests: vec![LaunchDigest { name: "real".into(), digest: claims.measurement.into() }],
+            snp: Some(SnpReference {
+                minimum_tcb: Tcb { microcode: 0, ..claims.tcb.launch },
+                allow_smt: true,
+                allow_debug: claims.policy.debug,
+                allow_migrate_ma: claims.policy.migrate_ma,
+                vmpl: claims.vmpl,
+                ..Default::default()
+            }),
             ..Default::default()
         };
-        reference.minimum_tcb.microcode = 0;
         let grant = appraised.grant(&reference).unwrap_or_else(|denial| panic!("{name}: {denial}"));
         assert_eq!(grant.launch_digest_name(), "real");
-        assert_eq!(*grant.report_data(), session(&report).report_data);
+        assert_eq!(grant.report_data(), Some(&session(&report).report_data));
     }
 }
 

@@ -1,0 +1,29 @@
+//! Genuine evidence of one session, whatever TEE it came from.
+
+use crate::{Denial, Grant, ReferenceValues, Verdict};
+
+/// Genuine evidence of this session. Whether it is enough is the policy's business. Only the modules of
+/// the TEEs make one, after all checks that need no policy.
+#[derive(Debug)]
+pub struct Appraised {
+    verdict: Verdict,
+}
+
+impl Appraised {
+    pub(crate) const fn new(verdict: Verdict) -> Self {
+        Self { verdict }
+    }
+
+    /// What was found out.
+    pub const fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Compares with what the relying party allows.
+    ///
+    /// # Errors
+    /// The first check that failed, with the records of all that were made.
+    pub fn grant(&self, reference: &ReferenceValues) -> Result<Grant, Denial> {
+        Grant::decide(&self.verdict, reference)
+    }
+}

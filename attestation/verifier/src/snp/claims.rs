@@ -1,0 +1,91 @@
+//! What a report says about guest and platform, once it is known to be genuine.
+
+use serde::Serialize;
+use tee_evidence::snp::{FirmwareVersion, GuestPolicy, Product, SigningKey, Tcb};
+
+use crate::verdict::{hex_string, optional_hex_string};
+
+/// The claims of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnpClaims {
+    /// Processor.
+    pub product: Product,
+    /// Version of the report.
+    pub report_version: u32,
+    /// Which kind of key signed.
+    pub signing_key: SigningKey,
+    /// Cloud provider that a VLEK was made for.
+    pub csp_id: Option<String>,
+    /// The chip, hexadecimal; zero under a VLEK if the platform masks it.
+    #[serde(serialize_with = "hex_string")]
+    pub chip_id: [u8; 64],
+    /// The launch digest.
+    #[serde(serialize_with = "hex_string")]
+    pub measurement: [u8; 48],
+    /// SHA-256 of the init-data.
+    #[serde(serialize_with = "hex_string")]
+    pub host_data: [u8; 32],
+    /// This guest instance.
+    #[serde(serialize_with = "hex_string")]
+    pub report_id: [u8; 32],
+    /// TCB versions.
+    pub tcb: TcbVersions,
+    /// Firmware that runs now.
+    pub firmware: FirmwareVersion,
+    /// Policy that the guest was launched with, and what its bits mean.
+    pub policy: PolicyBits,
+    /// Platform info as in the report.
+    pub platform_info: u64,
+    /// The firmware found no aliased memory.
+    pub alias_check: bool,
+    /// Privilege level that asked.
+    pub vmpl: u32,
+    /// Security version of the guest.
+    pub guest_svn: u32,
+    /// Key that signed the ID block; zero if there was none.
+    #[serde(serialize_with = "hex_string")]
+    pub id_key_digest: [u8; 48],
+    /// Key that certified that one; `None` if the launch had none.
+    #[serde(serialize_with = "optional_hex_string")]
+    pub author_key_digest: Option<[u8; 48]>,
+}
+
+/// The four TCB versions of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TcbVersions {
+    /// What the signing key was derived for.
+    pub reported: Tcb,
+    /// What the platform can't be rolled back behind.
+    pub committed: Tcb,
+    /// What runs now.
+    pub current: Tcb,
+    /// What ran when the guest was launched.
+    pub launch: Tcb,
+}
+
+/// The guest policy for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PolicyBits {
+    /// As in the report.
+    pub bits: u64,
+    /// The host may read and write guest memory.
+    pub debug: bool,
+    /// A migration agent may export the guest.
+    pub migrate_ma: bool,
+    /// May run where SMT is on.
+    pub smt: bool,
+    /// Runs on one socket only.
+    pub single_socket: bool,
+}
+
+impl From<GuestPolicy> for PolicyBits {
+    fn from(policy: GuestPolicy) -> Self {
+        Self {
+            bits: policy.0,
+            debug: policy.debug(),
+            migrate_ma: policy.migrate_ma(),
+            smt: policy.smt(),
+            single_socket: policy.single_socket(),
+        }
+    }
+}
