@@ -144,19 +144,21 @@ fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, Refused> 
         let digest = hex::decode(&allowed.digest).map_err(|_| damaged())?;
         Ok(LaunchDigest { name: allowed.name.clone(), digest })
     };
-    let Some(snp) = &policy.snp else { return Err(damaged()) };
-    let MinimumTcb { bootloader, tee, snp: firmware, microcode, fmc } = snp.minimum_tcb;
-    Ok(ReferenceValues {
-        tee: policy.tee.iter().map(kind).collect::<Result<_, _>>()?,
-        launch_digests: policy.launch_digest.iter().map(launch).collect::<Result<_, Refused>>()?,
-        snp: Some(SnpReference {
+    let snp = policy.snp.as_ref().map(|snp| {
+        let MinimumTcb { bootloader, tee, snp: firmware, microcode, fmc } = snp.minimum_tcb;
+        SnpReference {
             minimum_tcb: Tcb { fmc, bootloader, tee, snp: firmware, microcode },
             allow_debug: snp.allow_debug,
             allow_migrate_ma: snp.allow_migrate_ma,
             allow_smt: snp.allow_smt,
             vmpl: u32::from(snp.vmpl),
             ..SnpReference::default()
-        }),
+        }
+    });
+    Ok(ReferenceValues {
+        tee: policy.tee.iter().map(kind).collect::<Result<_, _>>()?,
+        launch_digests: policy.launch_digest.iter().map(launch).collect::<Result<_, Refused>>()?,
+        snp,
         ..ReferenceValues::default()
     })
 }
