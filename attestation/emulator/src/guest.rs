@@ -1,9 +1,9 @@
 //! The guest's side: the CUSE daemon behind `/dev/sev-guest`, and PID 1 of the test initrd, which starts
 //! the daemon, waits for the device and becomes the agent.
 
-use crate::driver::{Driver, Platform};
-use crate::fuse::{self, MESSAGE_MAX, Operation, Request};
-use crate::wire::{Answer, Call, PORT};
+use crate::snp::driver::{Driver, Platform};
+use crate::snp::fuse::{self, MESSAGE_MAX, Operation, Request};
+use crate::snp::wire::{Answer, Call, PORT};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, VsockAddr, sockopt};

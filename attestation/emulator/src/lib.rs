@@ -8,17 +8,9 @@
 //! Shares no code with the verifier: what this crate writes, the verifier reads by its own understanding
 //! of AMD's specifications.
 
-pub mod certificates;
-pub mod chip;
-pub mod driver;
 pub mod firmware;
-pub mod fuse;
 pub mod guest;
 mod guid;
 pub mod measure;
-pub mod processor;
-pub mod product;
-pub mod report;
-pub mod server;
+pub mod snp;
 pub mod state;
-pub mod wire;

@@ -4,12 +4,10 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
-use sealpod_emulator::certificates::AUTHORITY_BITS;
 use sealpod_emulator::firmware::{self, Firmware};
 use sealpod_emulator::measure::{BootFiles, CpuModel, HashTable, Launch as Measured};
-use sealpod_emulator::processor::{Faults, Launch, Processor};
-use sealpod_emulator::product::{Product, Tcb};
-use sealpod_emulator::server::Listener;
+use sealpod_emulator::snp::server::Listener;
+use sealpod_emulator::snp::{AUTHORITY_BITS, Fault, KeyKind, Launch, Processor, Product, Tcb, faults};
 use sealpod_emulator::state::{State, initialise};
 use std::fs;
 use std::io::{self, Read, Write};
@@ -47,6 +45,8 @@ enum Command {
     },
     /// Print the launch digest that `serve` would report for these files.
     Measure(Boot),
+    /// List what `serve --fault` can do wrong.
+    Faults,
     /// Be the processor of one VM, until SIGTERM or until standard input ends.
     Serve(Box<Serve>),
 }
@@ -105,31 +105,21 @@ struct Serve {
     /// Privilege level at which the guest runs.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3))]
     vmpl: u32,
-    #[command(flatten)]
-    faults: FaultOptions,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Faults, for tests of verifiers and drivers")]
-struct FaultOptions {
-    /// Answer this many requests with "busy" first; the guest's driver waits 2 s after each.
-    #[arg(long, default_value_t = 0)]
-    fault_busy: u32,
-    /// Reports name this policy, unchecked.
-    #[arg(long, value_parser = hexadecimal)]
-    fault_policy: Option<u64>,
-    /// Reports name this privilege level.
-    #[arg(long)]
-    fault_vmpl: Option<u32>,
-    /// Reports name this chip, which the certificate doesn't.
-    #[arg(long, value_parser = bytes::<64>)]
-    fault_chip_id: Option<Bytes<64>>,
-    /// Reports name this TCB, which the certificate doesn't.
-    #[arg(long)]
-    fault_reported_tcb: Option<Tcb>,
-    /// One bit of every signature is wrong.
-    #[arg(long)]
-    fault_signature: bool,
+    /// Version of the reports: 2, 3 or 5.
+    #[arg(long, default_value_t = 3)]
+    report_version: u32,
+    /// Which key signs reports: vcek or vlek.
+    #[arg(long, default_value = "vcek")]
+    signing_key: KeyKind,
+    /// PLATFORM_INFO, in hexadecimal: SMT 0, TSME 1, ECC 2, RAPL off 3, ciphertext hiding 4, alias check 5.
+    #[arg(long, value_parser = hexadecimal, default_value = "25")]
+    platform_info: u64,
+    /// Mitigations in force, in hexadecimal; version 5.
+    #[arg(long, value_parser = hexadecimal, default_value = "0")]
+    mitigations: u64,
+    /// What goes wrong, NAME or NAME=VALUE; may be given several times. `sealpod-emulator faults` lists them.
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
 }
 
 fn main() -> ExitCode {
@@ -158,6 +148,13 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Measure(boot) => {
             println!("{}", hex::encode(measure(&boot)?));
+            Ok(())
+        }
+        Command::Faults => {
+            for known in faults::KNOWN {
+                let value = known.value.map(|value| format!("=<{value}>")).unwrap_or_default();
+                println!("{}{value}\n    {}", known.name, known.meaning);
+            }
             Ok(())
         }
         Command::Serve(options) => serve(*options),
@@ -197,10 +194,14 @@ fn serve(options: Serve) -> Result<()> {
         reported_tcb: options.tcb,
         committed_tcb: options.committed_tcb.unwrap_or(options.tcb),
         launch_tcb: options.launch_tcb.unwrap_or(options.tcb),
+        identity: None,
+        report_version: options.report_version,
+        signing_key: options.signing_key,
+        platform_info: options.platform_info,
+        mitigations: [options.mitigations; 2],
     };
-    let above = [&state.ark_certificate, &state.ask_certificate];
-    let faults = options.faults.into();
-    let processor = Processor::launch(state.chip, launch, faults, &state.ask, above, SystemTime::now())?;
+    let State { chip, authorities } = state;
+    let processor = Processor::launch(chip, launch, options.faults, &authorities, SystemTime::now())?;
 
     let listener = Listener::bind(&options.listen)?;
     listener.serve(&Arc::new(processor)).context("starting the server's thread")?;
@@ -227,19 +228,6 @@ fn stop_with_stdin() {
         }
     }
     let _ = kill(Pid::this(), Signal::SIGTERM);
-}
-
-impl From<FaultOptions> for Faults {
-    fn from(options: FaultOptions) -> Self {
-        Self {
-            busy: options.fault_busy,
-            policy: options.fault_policy,
-            vmpl: options.fault_vmpl,
-            chip_id: options.fault_chip_id.map(|bytes| bytes.0),
-            reported_tcb: options.fault_reported_tcb,
-            signature: options.fault_signature,
-        }
-    }
 }
 
 #[derive(Clone)]

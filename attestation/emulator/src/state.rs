@@ -1,11 +1,14 @@
 //! The directory that holds an emulated processor: chip, authorities, certificates.
 //!
-//! `ark.pem` is what a broker's configuration names to trust it; `ask.pem` and `vcek.pem` are for people.
-//! `product`, `chip.key`, `ask.key` and `ark.key` make the processor what it is.
+//! `ark.pem` is what a broker's configuration names to trust it. `crl.der`, `ask.pem`, `asvk.pem`, `vcek.pem`
+//! and `vlek.pem` are what AMD's key distribution service would serve, for collateral caches and for people.
+//! `product`, `chip.key`, `ark.key`, `ask.key` and `asvk.key` make the processor what it is.
 
-use crate::certificates::{Authorities, Authority, CertificateError};
-use crate::chip::{Chip, SECRET};
-use crate::product::{Product, Tcb, UnknownProduct};
+use crate::snp::KeyKind;
+use crate::snp::certificates::{Authorities, Authority, CertificateError, Endorsement};
+use crate::snp::chip::{Chip, SECRET};
+use crate::snp::crl::Revocations;
+use crate::snp::product::{Product, Tcb, UnknownProduct};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -23,12 +26,8 @@ const FILE_MAX: u64 = 64 * 1024;
 pub struct State {
     /// The chip.
     pub chip: Chip,
-    /// What certifies the chip's keys.
-    pub ask: Authority,
-    /// The root's certificate.
-    pub ark_certificate: Certificate,
-    /// The signing key's certificate.
-    pub ask_certificate: Certificate,
+    /// Root and signing keys with their certificates.
+    pub authorities: Authorities,
 }
 
 /// Why a state directory can't be made or used.
@@ -90,7 +89,7 @@ pub fn initialise(
     getrandom::fill(&mut *secret)?;
     let chip = Chip::new(product, *secret);
     let all = Authorities::generate(product, bits, now)?;
-    let vcek = all.ask.issue_vcek(&chip, Tcb::default(), now)?;
+    let crl = all.crl(&Revocations::none(now))?;
 
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| StateError::File {
         action: "creating",
@@ -101,11 +100,20 @@ pub fn initialise(
     // The marker first: of two that start at the same time, one loses before it has written anything.
     create("product", product.name().as_bytes(), 0o644)?;
     create("chip.key", Zeroizing::new(hex::encode(*secret)).as_bytes(), 0o600)?;
-    create("ark.key", all.ark.to_pem()?.as_bytes(), 0o600)?;
-    create("ask.key", all.ask.to_pem()?.as_bytes(), 0o600)?;
-    create("ark.pem", all.ark_certificate.to_pem(LineEnding::LF)?.as_bytes(), 0o644)?;
-    create("ask.pem", all.ask_certificate.to_pem(LineEnding::LF)?.as_bytes(), 0o644)?;
-    create("vcek.pem", vcek.to_pem(LineEnding::LF)?.as_bytes(), 0o644)
+    for (name, key) in [("ark.key", &all.ark), ("ask.key", &all.ask), ("asvk.key", &all.asvk)] {
+        create(name, key.to_pem()?.as_bytes(), 0o600)?;
+    }
+    let pem = |name: &str, certificate: &Certificate| {
+        create(name, certificate.to_pem(LineEnding::LF)?.as_bytes(), 0o644)
+    };
+    pem("ark.pem", &all.ark_certificate)?;
+    pem("ask.pem", &all.ask_certificate)?;
+    pem("asvk.pem", &all.asvk_certificate)?;
+    for (name, kind) in [("vcek.pem", KeyKind::Vcek), ("vlek.pem", KeyKind::Vlek)] {
+        let endorsement = Endorsement::new(kind, Tcb::default(), now);
+        pem(name, &all.issuer_of(kind).0.endorse(&chip, &endorsement)?)?;
+    }
+    create("crl.der", &crl, 0o644)
 }
 
 impl State {
@@ -121,11 +129,20 @@ impl State {
         let certificate = |name: &'static str| {
             Certificate::from_pem(read(name)?.as_bytes()).map_err(|_| damaged(name, "a certificate in PEM"))
         };
+        let authority = |name: &'static str, common_name| -> Result<_, StateError> {
+            Ok(Authority::from_pem(&read(name)?, common_name)?)
+        };
+        let [ark, ask, asvk] = Authority::names(product);
         Ok(Self {
             chip: Chip::new(product, *secret),
-            ask: Authority::ask_from_pem(&read("ask.key")?, product)?,
-            ark_certificate: certificate("ark.pem")?,
-            ask_certificate: certificate("ask.pem")?,
+            authorities: Authorities {
+                ark: authority("ark.key", ark)?,
+                ark_certificate: certificate("ark.pem")?,
+                ask: authority("ask.key", ask)?,
+                ask_certificate: certificate("ask.pem")?,
+                asvk: authority("asvk.key", asvk)?,
+                asvk_certificate: certificate("asvk.pem")?,
+            },
         })
     }
 }
@@ -173,7 +190,7 @@ mod tests {
 
         let state = State::load(&directory).unwrap();
         assert_eq!(state.chip.product(), Product::Milan);
-        for name in ["chip.key", "ark.key", "ask.key"] {
+        for name in ["chip.key", "ark.key", "ask.key", "asvk.key"] {
             assert_eq!(
                 fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777,
                 0o600,

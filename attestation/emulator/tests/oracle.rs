@@ -2,13 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use sealpod_emulator::certificates::Authorities;
-use sealpod_emulator::chip::{Chip, SECRET};
 use sealpod_emulator::firmware::{Firmware, generate};
 use sealpod_emulator::measure::{CpuModel, HashTable, Launch};
-use sealpod_emulator::processor::{self, DEFAULT_POLICY, Faults, Processor};
-use sealpod_emulator::product::{Product, Tcb};
-use sealpod_emulator::wire::Call;
+use sealpod_emulator::snp::certificates::Endorsement;
+use sealpod_emulator::snp::chip::SECRET;
+use sealpod_emulator::snp::wire::Call;
+use sealpod_emulator::snp::{self, Authorities, Chip, Fault, KeyKind, Processor, Product, Tcb};
 use sev::certs::snp::{Certificate, Chain, Verifiable, ca};
 use sev::firmware::guest::AttestationReport;
 use sev::firmware::host::{CertTableEntry, CertType};
@@ -127,23 +126,19 @@ fn the_oracle_verifies_certificates_and_report() {
     // Half of AMD's key length, so that the test stays fast.
     let all = Authorities::generate(Product::Milan, 2048, now).unwrap();
     let tcb = Tcb::default();
-    let launch = processor::Launch {
-        policy: DEFAULT_POLICY,
+    let launch = snp::Launch {
         measurement: [1; 48],
         host_data: [2; 32],
         report_id: [3; 32],
-        vmpl: 0,
-        reported_tcb: tcb,
-        committed_tcb: tcb,
-        launch_tcb: tcb,
+        ..snp::Launch::default()
     };
     let chip = || Chip::new(Product::Milan, [9; SECRET]);
-    let above = [&all.ark_certificate, &all.ask_certificate];
     let report = |faults| {
-        let processor = Processor::launch(chip(), launch.clone(), faults, &all.ask, above, now).unwrap();
+        let processor = Processor::launch(chip(), launch.clone(), faults, &all, now).unwrap();
         processor.answer(&Call::Report([0; 96])).message[32..].to_vec()
     };
-    let vcek = all.ask.issue_vcek(&chip(), tcb, now).unwrap().to_der().unwrap();
+    let vcek = all.ask.endorse(&chip(), &Endorsement::new(KeyKind::Vcek, tcb, now)).unwrap();
+    let vcek = vcek.to_der().unwrap();
     let chain = || Chain {
         ca: ca::Chain {
             ark: Certificate::from_der(&all.ark_certificate.to_der().unwrap()).unwrap(),
@@ -153,7 +148,7 @@ fn the_oracle_verifies_certificates_and_report() {
     };
     assert!(chain().verify().is_ok(), "{:?}", chain().verify().err());
 
-    let honest = report(Faults::default());
+    let honest = report(Vec::new());
     let read = AttestationReport::from_bytes(honest[..].try_into().unwrap()).unwrap();
     assert_eq!(read.version, 3);
     assert_eq!(read.measurement, [1; 48]);
@@ -165,15 +160,14 @@ fn the_oracle_verifies_certificates_and_report() {
     assert_eq!(read.chip_id, chip().id());
     assert!((&chain(), &read).verify().is_ok());
 
-    let processor =
-        Processor::launch(chip(), launch.clone(), Faults::default(), &all.ask, above, now).unwrap();
+    let processor = Processor::launch(chip(), launch.clone(), Vec::new(), &all, now).unwrap();
     let mut table = processor.answer(&Call::ExtendedReport([0; 96], 4)).certificates;
     let entries = CertTableEntry::vec_bytes_to_cert_table(&mut table).unwrap();
     let kinds: Vec<_> = entries.iter().map(|entry| entry.cert_type.clone()).collect();
-    assert_eq!(kinds, [CertType::ARK, CertType::ASK, CertType::VCEK]);
+    assert_eq!(kinds, [CertType::ARK, CertType::ASK, CertType::VCEK, CertType::CRL]);
     assert_eq!(entries[0].data, all.ark_certificate.to_der().unwrap());
 
-    let forged = report(Faults { signature: true, ..Faults::default() });
+    let forged = report(vec![Fault::signature()]);
     let forged = AttestationReport::from_bytes(forged[..].try_into().unwrap()).unwrap();
     assert!((&chain(), &forged).verify().is_err());
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use sealpod_emulator::wire::{Answer, Call};
+use sealpod_emulator::snp::wire::{Answer, Call};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn made() -> &'static Path {
         let path = |name: &str| directory.path().join(name);
         sealpod_emulator::state::initialise(
             &path("chip"),
-            sealpod_emulator::product::Product::Milan,
+            sealpod_emulator::snp::Product::Milan,
             2048,
             std::time::SystemTime::now(),
         )
@@ -157,7 +157,7 @@ fn a_socket_in_use_is_refused_and_a_stale_one_replaced() {
 #[test]
 fn knobs_show_in_reports() {
     let served =
-        serve(&["--policy", "0xb0000", "--tcb", "snp=7", "--committed-tcb", "snp=6", "--fault-busy", "1"]);
+        serve(&["--policy", "0xb0000", "--tcb", "snp=7", "--committed-tcb", "snp=6", "--fault", "busy=1"]);
     assert_eq!(served.ask(&Call::Report([0; 96])).exit_info, 2 << 32);
     let report = served.report();
     assert_eq!(report[0x08..0x10], 0xb_0000_u64.to_le_bytes());
@@ -195,7 +195,9 @@ fn unusable_options_are_named() {
         (&["--policy", "0x10000"][..], "bit 17"),
         (&["--tcb", "spl=1"], "TCB part"),
         (&["--vmpl", "4"], "4 is not in 0..=3"),
-        (&["--fault-chip-id", "00"], "expected 128 hexadecimal digits"),
+        (&["--fault", "chip-id=00"], "chip-id takes 128 hexadecimal digits"),
+        (&["--report-version", "4"], "writes 2, 3 and 5"),
+        (&["--signing-key", "asvk"], "use vcek or vlek"),
     ] {
         let message = failure(command(&socket, options));
         assert!(message.contains(part), "{message}");

@@ -6,11 +6,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use sealpod_emulator::certificates::Authorities;
-use sealpod_emulator::chip::{Chip, SECRET};
-use sealpod_emulator::processor::{self, DEFAULT_POLICY, Faults, Processor};
-use sealpod_emulator::product::{Product, Tcb};
-use sealpod_emulator::wire::Call;
+use sealpod_emulator::snp::chip::SECRET;
+use sealpod_emulator::snp::processor::DEFAULT_POLICY;
+use sealpod_emulator::snp::wire::Call;
+use sealpod_emulator::snp::{Authorities, Chip, Fault, Launch, Processor, Product, Tcb};
 use sealpod_emulator::{firmware, measure};
 use tee_evidence::snp::{CertificateTable, RawReport, json};
 use verifier::snp::{Anchors, Evidence, Session};
@@ -38,22 +37,10 @@ impl Platform {
     }
 
     /// Evidence of a guest with these faults, through table and JSON.
-    fn evidence(&self, faults: Faults) -> json::KbsEvidence {
-        let tcb = Tcb::default();
-        let launch = processor::Launch {
-            policy: DEFAULT_POLICY,
-            measurement: measured(),
-            host_data: HOST_DATA,
-            report_id: [3; 32],
-            vmpl: 0,
-            reported_tcb: tcb,
-            committed_tcb: tcb,
-            launch_tcb: tcb,
-        };
-        let all = &self.authorities;
-        let above = [&all.ark_certificate, &all.ask_certificate];
+    fn evidence(&self, faults: Vec<Fault>) -> json::KbsEvidence {
+        let launch = Launch { measurement: measured(), host_data: HOST_DATA, ..Launch::default() };
         let chip = Chip::new(self.product, [9; SECRET]);
-        let processor = Processor::launch(chip, launch, faults, &all.ask, above, self.now).unwrap();
+        let processor = Processor::launch(chip, launch, faults, &self.authorities, self.now).unwrap();
         let mut request = [0; 96];
         request[..64].copy_from_slice(&REPORT_DATA);
         let answer = processor.answer(&Call::ExtendedReport(request, 4));
@@ -65,7 +52,7 @@ impl Platform {
         received
     }
 
-    fn grant(&self, faults: Faults, anchors: &Anchors, now: SystemTime) -> Result<Grant, Denial> {
+    fn grant(&self, faults: Vec<Fault>, anchors: &Anchors, now: SystemTime) -> Result<Grant, Denial> {
         let evidence = self.evidence(faults);
         let reference = ReferenceValues {
             tee: vec![TeeKind::SnpEmulated],
@@ -111,7 +98,7 @@ fn launch_digests_agree() {
 fn emulated_evidence_is_granted_and_says_so() {
     for product in [Product::Milan, Product::Genoa, Product::Turin] {
         let platform = Platform::new(product);
-        let grant = platform.grant(Faults::default(), &platform.anchors(), platform.now).unwrap();
+        let grant = platform.grant(Vec::new(), &platform.anchors(), platform.now).unwrap();
         assert_eq!(grant.verdict().tee, TeeKind::SnpEmulated);
         assert!(matches!(&grant.verdict().trust, Trust::Emulated { common_name, .. }
             if common_name.contains("EMULATED")));
@@ -121,19 +108,18 @@ fn emulated_evidence_is_granted_and_says_so() {
 #[test]
 fn the_emulators_faults_are_each_refused() {
     let platform = Platform::new(Product::Milan);
-    let none = Faults::default;
-    for (check, faults) in [
-        (Check::Signature, Faults { signature: true, ..none() }),
-        (Check::GuestPolicy, Faults { policy: Some(DEFAULT_POLICY | 1 << 19), ..none() }),
-        (Check::GuestPolicy, Faults { policy: Some(1 << 16), ..none() }),
-        (Check::Vmpl, Faults { vmpl: Some(1), ..none() }),
-        (Check::Vmpl, Faults { vmpl: Some(u32::MAX), ..none() }),
-        (Check::Collateral, Faults { chip_id: Some([0xee; 64]), ..none() }),
-        (Check::Collateral, Faults { chip_id: Some([0; 64]), ..none() }),
-        (Check::Collateral, Faults { reported_tcb: Some(Tcb { snp: 1, ..Tcb::default() }), ..none() }),
+    for (check, fault) in [
+        (Check::Signature, Fault::signature()),
+        (Check::GuestPolicy, Fault::policy(DEFAULT_POLICY | 1 << 19)),
+        (Check::GuestPolicy, Fault::policy(1 << 16)),
+        (Check::Vmpl, Fault::vmpl(1)),
+        (Check::Vmpl, Fault::vmpl(u32::MAX)),
+        (Check::Collateral, Fault::chip_id([0xee; 64])),
+        (Check::Collateral, Fault::chip_id([0; 64])),
+        (Check::Collateral, Fault::reported_tcb(Tcb { snp: 1, ..Tcb::default() })),
     ] {
-        let what = format!("{faults:?}");
-        let denial = platform.grant(faults, &platform.anchors(), platform.now).unwrap_err();
+        let what = format!("{fault:?}");
+        let denial = platform.grant(vec![fault], &platform.anchors(), platform.now).unwrap_err();
         assert_eq!(denial.check, check, "{what}: {denial}");
     }
 }
@@ -142,10 +128,10 @@ fn the_emulators_faults_are_each_refused() {
 fn without_its_root_configured_emulated_evidence_is_refused() {
     let platform = Platform::new(Product::Milan);
     for anchors in [Anchors::amd(), Platform::new(Product::Milan).anchors()] {
-        let denial = platform.grant(Faults::default(), &anchors, platform.now).unwrap_err();
+        let denial = platform.grant(Vec::new(), &anchors, platform.now).unwrap_err();
         assert_eq!(denial.check, Check::CertificateChain, "{denial}");
     }
     let later = platform.now + Duration::from_secs(60 * 60 * 24 * 365 * 100);
-    let denial = platform.grant(Faults::default(), &platform.anchors(), later).unwrap_err();
+    let denial = platform.grant(Vec::new(), &platform.anchors(), later).unwrap_err();
     assert_eq!(denial.check, Check::CertificateChain, "{denial}");
 }

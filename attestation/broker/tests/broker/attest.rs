@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use protocols::rcar::{AUTH_PATH, EphemeralKey, Jwk};
 use protocols::refusal::Code;
 use sealpod_broker::config::Limits;
-use sealpod_emulator::processor::Faults;
+use sealpod_emulator::snp::Fault;
 use serde_json::json;
 
 use crate::guest::{Machine, auth_request};
@@ -193,8 +193,7 @@ async fn initdata_of_another_format_is_refused() {
 #[tokio::test]
 async fn a_wrong_signature_is_refused() {
     let world = World::new().await;
-    let guest =
-        Machine { faults: Faults { signature: true, ..Faults::default() }, ..Machine::default() }.boot(None);
+    let guest = Machine { faults: vec![Fault::signature()], ..Machine::default() }.boot(None);
     let (cookie, nonce) = world.auth().await;
     let answer = world.attest(&cookie, &guest.attest_request(&nonce)).await;
     assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, Code::Signature));

@@ -7,11 +7,9 @@ use protocols::rcar::{
     AttestRequest, EphemeralKey, InitData, Jwk, RuntimeData, TeeEvidence, TeeKind, binding, report_data,
 };
 use sealed_spec::initdata::{BrokerPin, Initdata, SealpodConfig, Via};
-use sealpod_emulator::certificates::Authorities;
-use sealpod_emulator::chip::Chip;
-use sealpod_emulator::processor::{DEFAULT_POLICY, Faults, Launch, Processor};
-use sealpod_emulator::product::{Product, Tcb};
-use sealpod_emulator::wire::Call;
+use sealpod_emulator::snp::processor::DEFAULT_POLICY;
+use sealpod_emulator::snp::wire::Call;
+use sealpod_emulator::snp::{Authorities, Chip, Fault, Launch, Processor, Product, Tcb};
 use serde_json::Value;
 use tee_evidence::snp::json::to_kbs;
 use tee_evidence::snp::{CertificateTable, RawReport};
@@ -46,7 +44,7 @@ pub(crate) struct Machine {
     pub(crate) vmpl: u32,
     pub(crate) tcb: Tcb,
     pub(crate) host_data: Option<[u8; 32]>,
-    pub(crate) faults: Faults,
+    pub(crate) faults: Vec<Fault>,
     pub(crate) chip: u8,
 }
 
@@ -58,7 +56,7 @@ impl Default for Machine {
             vmpl: 0,
             tcb: Tcb::default(),
             host_data: None,
-            faults: Faults::default(),
+            faults: Vec::new(),
             chip: 7,
         }
     }
@@ -73,21 +71,15 @@ impl Machine {
             measurement: self.measurement,
             host_data: self.host_data.or(digest).unwrap_or_default(),
             report_id: [9; 32],
-            vmpl: 0,
             reported_tcb: self.tcb,
             committed_tcb: self.tcb,
             launch_tcb: self.tcb,
+            ..Launch::default()
         };
-        let authorities = authorities();
-        let processor = Processor::launch(
-            Chip::new(Product::Milan, [self.chip; 48]),
-            launch,
-            Faults { vmpl: (self.vmpl > 0).then_some(self.vmpl), ..self.faults.clone() },
-            &authorities.ask,
-            [&authorities.ark_certificate, &authorities.ask_certificate],
-            SystemTime::now(),
-        )
-        .unwrap();
+        let mut faults = self.faults.clone();
+        faults.extend((self.vmpl > 0).then(|| Fault::vmpl(self.vmpl)));
+        let chip = Chip::new(Product::Milan, [self.chip; 48]);
+        let processor = Processor::launch(chip, launch, faults, authorities(), SystemTime::now()).unwrap();
         Guest { key: EphemeralKey::generate().unwrap(), init_data, processor }
     }
 }

@@ -5,8 +5,8 @@ use protocols::audit::Checkpoint;
 use protocols::owner::{PolicyTee, ReleasePolicy};
 use protocols::refusal::Code;
 use sealpod_broker::http::CHECKPOINT_HEADER;
-use sealpod_emulator::processor::DEFAULT_POLICY;
-use sealpod_emulator::product::Tcb;
+use sealpod_emulator::snp::Tcb;
+use sealpod_emulator::snp::processor::DEFAULT_POLICY;
 
 use crate::guest::{Machine, init_data};
 use crate::support::{World, get, policy, policy_statement, resource_path};

@@ -1,8 +1,10 @@
 //! The certificate chain of an emulated processor: AMD's formats and OIDs (VCEK certificate and KDS
 //! interface specification), told apart from AMD's by name and by a critical extension.
 
-use crate::chip::Chip;
-use crate::product::{Product, Tcb};
+use crate::snp::chip::Chip;
+use crate::snp::crl::Revocations;
+use crate::snp::product::{Product, Tcb};
+use crate::snp::report::KeyKind;
 use getrandom::SysRng;
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use rsa::pss::{Signature, SigningKey};
@@ -34,6 +36,9 @@ pub const AUTHORITY_BITS: usize = 4096;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_DAYS: u32 = 25 * 365;
 const VCEK_DAYS: u32 = 7 * 365;
+const VLEK_DAYS: u32 = 365;
+/// The cloud provider that VLEK certificates name.
+pub const CSP_ID: &str = "emulated-cloud";
 
 /// Why a certificate or key could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -61,27 +66,86 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Root (ARK) and signing key (ASK) with their certificates.
+/// Serial numbers of the authorities' certificates.
+pub mod serial {
+    /// The root's.
+    pub const ARK: u32 = 65536;
+    /// The one that certifies VCEKs.
+    pub const ASK: u32 = 65537;
+    /// The one that certifies VLEKs.
+    pub const ASVK: u32 = 65538;
+}
+
+/// The authorities of one product with their certificates.
 #[derive(Debug)]
 pub struct Authorities {
     /// The root.
     pub ark: Authority,
     /// Its self-signed certificate.
     pub ark_certificate: Certificate,
-    /// What signs chips' keys.
+    /// What signs chips' own keys (VCEK).
     pub ask: Authority,
     /// Its certificate, by the root.
     pub ask_certificate: Certificate,
+    /// What signs cloud providers' keys (VLEK).
+    pub asvk: Authority,
+    /// Its certificate, by the root.
+    pub asvk_certificate: Certificate,
 }
 
 impl Authorities {
     /// New keys of `bits` each; [`AUTHORITY_BITS`] is AMD's.
     pub fn generate(product: Product, bits: usize, now: SystemTime) -> Result<Self, CertificateError> {
-        let ark = Authority::generate(format!("ARK-EMULATED {}", product.name()), bits)?;
-        let ask = Authority::generate(ask_name(product), bits)?;
-        let ark_certificate = ark.issue_authority(&ark, 65536, None, now)?;
-        let ask_certificate = ark.issue_authority(&ask, 65537, Some(0), now)?;
-        Ok(Self { ark, ark_certificate, ask, ask_certificate })
+        let [ark, ask, asvk] = Authority::names(product);
+        let ark = Authority::generate(ark, bits)?;
+        let ask = Authority::generate(ask, bits)?;
+        let asvk = Authority::generate(asvk, bits)?;
+        let ark_certificate = ark.issue_authority(&ark, serial::ARK, None, now)?;
+        let ask_certificate = ark.issue_authority(&ask, serial::ASK, Some(0), now)?;
+        let asvk_certificate = ark.issue_authority(&asvk, serial::ASVK, Some(0), now)?;
+        Ok(Self { ark, ark_certificate, ask, ask_certificate, asvk, asvk_certificate })
+    }
+
+    /// The revocation list as the root signs it now, DER.
+    pub fn crl(&self, list: &Revocations) -> Result<Vec<u8>, CertificateError> {
+        list.sign(&self.ark, &self.ark_certificate)
+    }
+
+    /// What certifies keys of that kind, and its certificate.
+    pub fn issuer_of(&self, kind: KeyKind) -> (&Authority, &Certificate) {
+        match kind {
+            KeyKind::Vcek => (&self.ask, &self.ask_certificate),
+            KeyKind::Vlek => (&self.asvk, &self.asvk_certificate),
+        }
+    }
+}
+
+/// What the certificate of a report-signing key says.
+#[derive(Debug, Clone)]
+pub struct Endorsement {
+    /// VCEK or VLEK.
+    pub kind: KeyKind,
+    /// The TCB that the key stands for.
+    pub tcb: Tcb,
+    /// Valid from then.
+    pub not_before: SystemTime,
+    /// Valid until then.
+    pub not_after: SystemTime,
+    /// Extensions below 1.3.6.1.4.1.3704.1 that are left out.
+    pub without: Vec<String>,
+    /// Extensions there with other values.
+    pub with: Vec<(String, Vec<u8>)>,
+}
+
+impl Endorsement {
+    /// As AMD issues it. From a day ago, for guests and brokers whose clocks differ; VLEKs live a year.
+    pub fn new(kind: KeyKind, tcb: Tcb, now: SystemTime) -> Self {
+        let days = match kind {
+            KeyKind::Vcek => VCEK_DAYS,
+            KeyKind::Vlek => VLEK_DAYS,
+        };
+        let (not_before, not_after) = (now - DAY, now + DAY * days);
+        Self { kind, tcb, not_before, not_after, without: Vec::new(), with: Vec::new() }
     }
 }
 
@@ -91,10 +155,15 @@ impl Authority {
         Ok(Self { key: SigningKey::new(key), common_name })
     }
 
-    /// The signing key (ASK) of a product, from PKCS#8 PEM.
-    pub fn ask_from_pem(pem: &str, product: Product) -> Result<Self, CertificateError> {
+    /// Common names of ARK, ASK and ASVK.
+    pub(crate) fn names(product: Product) -> [String; 3] {
+        ["ARK-EMULATED", "SEV-EMULATED", "SEV-VLEK-EMULATED"].map(|stem| format!("{stem} {}", product.name()))
+    }
+
+    /// The authority of that name, from PKCS#8 PEM.
+    pub fn from_pem(pem: &str, common_name: String) -> Result<Self, CertificateError> {
         let key = RsaPrivateKey::from_pkcs8_pem(pem).map_err(CertificateError::Pkcs8)?;
-        Ok(Self { key: SigningKey::new(key), common_name: ask_name(product) })
+        Ok(Self { key: SigningKey::new(key), common_name })
     }
 
     /// The key as PKCS#8 PEM.
@@ -103,17 +172,21 @@ impl Authority {
         key.to_pkcs8_pem(LineEnding::LF).map_err(CertificateError::Pkcs8)
     }
 
-    /// Signs the certificate of the key that `chip` has at `tcb`.
-    pub fn issue_vcek(
-        &self,
-        chip: &Chip,
-        tcb: Tcb,
-        now: SystemTime,
-    ) -> Result<Certificate, CertificateError> {
-        let common_name = "SEV-VCEK EMULATED";
+    pub(crate) fn signer(&self) -> &SigningKey<Sha384> {
+        &self.key
+    }
+
+    /// Signs the certificate of the key that `chip` has at the endorsement's TCB.
+    pub fn endorse(&self, chip: &Chip, endorsement: &Endorsement) -> Result<Certificate, CertificateError> {
+        let common_name = match endorsement.kind {
+            KeyKind::Vcek => "SEV-VCEK EMULATED",
+            KeyKind::Vlek => "SEV-VLEK EMULATED",
+        };
         let make = || {
-            let key = SubjectPublicKeyInfoOwned::from_key(chip.vcek(tcb).verifying_key())?;
-            self.issue(common_name, key, 0, vcek_extensions(chip, tcb)?, validity(now, VCEK_DAYS)?)
+            let key = chip.signing_key(endorsement.kind, endorsement.tcb);
+            let key = SubjectPublicKeyInfoOwned::from_key(key.verifying_key())?;
+            let validity = validity(endorsement.not_before, endorsement.not_after)?;
+            self.issue(common_name, key, 0, endorsement_extensions(chip, endorsement)?, validity)
         };
         make().map_err(|error| CertificateError::Certificate(common_name.to_owned(), error))
     }
@@ -129,7 +202,8 @@ impl Authority {
             let key: &RsaPrivateKey = subject.key.as_ref();
             let key = SubjectPublicKeyInfoOwned::from_key(&key.to_public_key())?;
             let extensions = authority_extensions(path_length)?;
-            self.issue(&subject.common_name, key, serial, extensions, validity(now, AUTHORITY_DAYS)?)
+            let validity = validity(now - DAY, now + DAY * AUTHORITY_DAYS)?;
+            self.issue(&subject.common_name, key, serial, extensions, validity)
         };
         make().map_err(|error| CertificateError::Certificate(subject.common_name.clone(), error))
     }
@@ -146,10 +220,6 @@ impl Authority {
         CertificateBuilder::new(profile, SerialNumber::from(serial), validity, key)?
             .build_with_rng::<_, Signature, _>(&self.key, &mut UnwrapErr(SysRng))
     }
-}
-
-fn ask_name(product: Product) -> String {
-    format!("SEV-EMULATED {}", product.name())
 }
 
 /// The subject names and extensions of one certificate, exactly.
@@ -182,9 +252,8 @@ fn name(common_name: &str) -> builder::Result<Name> {
     Ok(Name::from_str(&format!("CN={common_name},O=Sealpod,OU=Emulation"))?)
 }
 
-/// From a day ago, for guests and brokers whose clocks differ.
-fn validity(now: SystemTime, days: u32) -> builder::Result<Validity> {
-    Ok(Validity::new(Time::try_from(now - DAY)?, Time::try_from(now + DAY * days)?))
+fn validity(from: SystemTime, to: SystemTime) -> builder::Result<Validity> {
+    Ok(Validity::new(Time::try_from(from)?, Time::try_from(to)?))
 }
 
 fn authority_extensions(path_length: Option<u8>) -> builder::Result<Vec<Extension>> {
@@ -200,26 +269,43 @@ fn authority_extensions(path_length: Option<u8>) -> builder::Result<Vec<Extensio
     ])
 }
 
-/// In the order of AMD's certificates: structure version, product, patch levels, hardware id.
-fn vcek_extensions(chip: &Chip, tcb: Tcb) -> builder::Result<Vec<Extension>> {
+/// In the order of AMD's certificates: structure version, product, patch levels, then hardware id or cloud
+/// provider.
+fn endorsement_extensions(chip: &Chip, endorsement: &Endorsement) -> builder::Result<Vec<Extension>> {
+    let Endorsement { kind, tcb, .. } = endorsement;
     let product = chip.product();
-    let mut extensions = vec![
-        amd("1", 0_u8.to_der()?)?,
-        amd("2", Ia5StringRef::new(product.stepping_name())?.to_der()?)?,
-        amd("3.1", tcb.bootloader.to_der()?)?,
-        amd("3.2", tcb.tee.to_der()?)?,
-        amd("3.4", 0_u8.to_der()?)?,
-        amd("3.5", 0_u8.to_der()?)?,
-        amd("3.6", 0_u8.to_der()?)?,
-        amd("3.7", 0_u8.to_der()?)?,
-        amd("3.3", tcb.snp.to_der()?)?,
-        amd("3.8", tcb.microcode.to_der()?)?,
+    let zero = 0_u8.to_der()?;
+    let named = match kind {
+        KeyKind::Vcek => product.stepping_name(),
+        KeyKind::Vlek => product.name(),
+    };
+    let mut values = vec![
+        ("1", zero.clone()),
+        ("2", Ia5StringRef::new(named)?.to_der()?),
+        ("3.1", tcb.bootloader.to_der()?),
+        ("3.2", tcb.tee.to_der()?),
+        ("3.4", zero.clone()),
+        ("3.5", zero.clone()),
+        ("3.6", zero.clone()),
+        ("3.7", zero),
+        ("3.3", tcb.snp.to_der()?),
+        ("3.8", tcb.microcode.to_der()?),
     ];
     if product == Product::Turin {
-        extensions.push(amd("3.9", tcb.fmc.to_der()?)?);
+        values.push(("3.9", tcb.fmc.to_der()?));
     }
-    // The hardware id stands in the extension's value as it is, without a type of its own.
-    extensions.push(amd("4", chip.id()[..product.hardware_id_length()].to_vec())?);
+    values.push(match kind {
+        // The hardware id stands in the extension's value as it is, without a type of its own.
+        KeyKind::Vcek => ("4", chip.id()[..product.hardware_id_length()].to_vec()),
+        KeyKind::Vlek => ("5", Ia5StringRef::new(CSP_ID)?.to_der()?),
+    });
+    values.retain(|(suffix, _)| !endorsement.without.iter().any(|without| without == suffix));
+    for (suffix, value) in &endorsement.with {
+        values.retain(|(other, _)| other != suffix);
+        values.push((suffix, value.clone()));
+    }
+    let mut extensions: Vec<_> =
+        values.into_iter().map(|(suffix, value)| amd(suffix, value)).collect::<builder::Result<_>>()?;
     extensions.push(emulated()?);
     Ok(extensions)
 }
@@ -241,7 +327,7 @@ fn extension(oid: &str, critical: bool, value: Vec<u8>) -> builder::Result<Exten
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::chip::SECRET;
+    use crate::snp::chip::SECRET;
     use rsa::pss::VerifyingKey;
     use rsa::signature::Verifier;
     use std::sync::OnceLock;
@@ -251,6 +337,11 @@ pub(crate) mod tests {
     pub(crate) fn authorities() -> &'static Authorities {
         static ONE: OnceLock<Authorities> = OnceLock::new();
         ONE.get_or_init(|| Authorities::generate(Product::Milan, 2048, SystemTime::now()).unwrap())
+    }
+
+    fn vcek(chip: &Chip, tcb: Tcb) -> Certificate {
+        let endorsement = Endorsement::new(KeyKind::Vcek, tcb, SystemTime::now());
+        authorities().ask.endorse(chip, &endorsement).unwrap()
     }
 
     fn signed_by(certificate: &Certificate, issuer: &Authority) -> bool {
@@ -272,7 +363,7 @@ pub(crate) mod tests {
     fn the_chain_is_signed_by_root_and_signing_key() {
         let all = authorities();
         let chip = Chip::new(Product::Milan, [1; SECRET]);
-        let vcek = all.ask.issue_vcek(&chip, Tcb::default(), SystemTime::now()).unwrap();
+        let vcek = vcek(&chip, Tcb::default());
         assert!(signed_by(&all.ark_certificate, &all.ark));
         assert!(signed_by(&all.ask_certificate, &all.ark));
         assert!(signed_by(&vcek, &all.ask));
@@ -288,7 +379,7 @@ pub(crate) mod tests {
     fn every_certificate_says_that_it_is_emulated() {
         let all = authorities();
         let chip = Chip::new(Product::Milan, [1; SECRET]);
-        let vcek = all.ask.issue_vcek(&chip, Tcb::default(), SystemTime::now()).unwrap();
+        let vcek = vcek(&chip, Tcb::default());
         for certificate in [&all.ark_certificate, &all.ask_certificate, &vcek] {
             let tbs = certificate.tbs_certificate();
             assert!(tbs.subject().to_string().contains("EMULATED"), "{}", tbs.subject());
@@ -302,7 +393,7 @@ pub(crate) mod tests {
     fn a_vcek_carries_amds_extensions() {
         let chip = Chip::new(Product::Milan, [1; SECRET]);
         let tcb = Tcb { bootloader: 4, tee: 1, snp: 24, microcode: 219, fmc: 0 };
-        let vcek = authorities().ask.issue_vcek(&chip, tcb, SystemTime::now()).unwrap();
+        let vcek = vcek(&chip, tcb);
         let vcek = Certificate::from_der(&vcek.to_der().unwrap()).unwrap();
         let value = |suffix: &str| value(&vcek, &format!("1.3.6.1.4.1.3704.1.{suffix}"));
         assert_eq!(value("2").unwrap(), b"\x16\x08Milan-B0");
@@ -316,10 +407,38 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_vlek_names_a_cloud_provider_and_no_chip() {
+        let all = authorities();
+        let chip = Chip::new(Product::Milan, [1; SECRET]);
+        let endorsement = Endorsement::new(KeyKind::Vlek, Tcb::default(), SystemTime::now());
+        let vlek = all.asvk.endorse(&chip, &endorsement).unwrap();
+        let value = |suffix: &str| value(&vlek, &format!("1.3.6.1.4.1.3704.1.{suffix}"));
+        assert_eq!(value("2").unwrap(), b"\x16\x05Milan");
+        assert_eq!(value("4"), None);
+        assert_eq!(value("5").unwrap(), b"\x16\x0eemulated-cloud");
+        assert!(signed_by(&vlek, &all.asvk) && !signed_by(&vlek, &all.ask));
+        assert!(signed_by(&all.asvk_certificate, &all.ark));
+        assert!(vlek.tbs_certificate().subject().to_string().contains("SEV-VLEK"));
+    }
+
+    #[test]
+    fn extensions_can_be_left_out_or_say_something_else() {
+        let chip = Chip::new(Product::Milan, [1; SECRET]);
+        let endorsement = Endorsement {
+            without: vec!["3.2".into()],
+            with: vec![("4".into(), vec![7; 64]), ("5".into(), vec![0x16, 1, b'x'])],
+            ..Endorsement::new(KeyKind::Vcek, Tcb::default(), SystemTime::now())
+        };
+        let vcek = authorities().ask.endorse(&chip, &endorsement).unwrap();
+        let value = |suffix: &str| value(&vcek, &format!("1.3.6.1.4.1.3704.1.{suffix}"));
+        assert_eq!((value("3.2"), value("4").unwrap()), (None, vec![7; 64]));
+        assert_eq!(value("5").unwrap(), [0x16, 1, b'x']);
+    }
+
+    #[test]
     fn a_turin_vcek_has_its_own_shape() {
         let chip = Chip::new(Product::Turin, [1; SECRET]);
-        let vcek =
-            authorities().ask.issue_vcek(&chip, Tcb { fmc: 9, ..Tcb::default() }, SystemTime::now()).unwrap();
+        let vcek = vcek(&chip, Tcb { fmc: 9, ..Tcb::default() });
         assert_eq!(value(&vcek, "1.3.6.1.4.1.3704.1.3.9").unwrap(), [2, 1, 9]);
         assert_eq!(value(&vcek, "1.3.6.1.4.1.3704.1.4").unwrap(), chip.id()[..8]);
     }
@@ -327,10 +446,11 @@ pub(crate) mod tests {
     #[test]
     fn a_stored_signing_key_signs_the_same() {
         let all = authorities();
-        let again = Authority::ask_from_pem(&all.ask.to_pem().unwrap(), Product::Milan).unwrap();
+        let again = Authority::from_pem(&all.ask.to_pem().unwrap(), "SEV-EMULATED Milan".into()).unwrap();
         let chip = Chip::new(Product::Milan, [1; SECRET]);
-        let vcek = again.issue_vcek(&chip, Tcb::default(), SystemTime::now()).unwrap();
+        let endorsement = Endorsement::new(KeyKind::Vcek, Tcb::default(), SystemTime::now());
+        let vcek = again.endorse(&chip, &endorsement).unwrap();
         assert!(signed_by(&vcek, &all.ask));
-        assert!(Authority::ask_from_pem("-----BEGIN PRIVATE KEY-----\n", Product::Milan).is_err());
+        assert!(Authority::from_pem("-----BEGIN PRIVATE KEY-----\n", String::new()).is_err());
     }
 }

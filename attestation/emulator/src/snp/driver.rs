@@ -2,8 +2,8 @@
 //! API"; Linux 6.1 `drivers/virt/coco/sev-guest`): which bytes it reads and writes, in which case it fails
 //! how. Only what is behind it is emulated.
 
-use crate::fuse::{Ioctl, Outcome, Range};
-use crate::wire::{Answer, CERTIFICATE_PAGES_MAX, Call, KEY_REQUEST, REPORT_REQUEST};
+use crate::snp::fuse::{Ioctl, Outcome, Range};
+use crate::snp::wire::{Answer, CERTIFICATE_PAGES_MAX, Call, KEY_REQUEST, REPORT_REQUEST};
 use nix::errno::Errno;
 use std::io;
 use std::time::Duration;

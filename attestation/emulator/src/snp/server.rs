@@ -1,7 +1,7 @@
 //! The emulated processor's socket: one guest, few connections, framed calls.
 
-use crate::processor::Processor;
-use crate::wire::Call;
+use crate::snp::processor::Processor;
+use crate::snp::wire::Call;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};

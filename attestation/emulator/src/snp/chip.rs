@@ -1,6 +1,7 @@
 //! What a processor is born with: one secret, and the keys and ids that follow from it.
 
-use crate::product::{Product, Tcb};
+use crate::snp::product::{Product, Tcb};
+use crate::snp::report::KeyKind;
 use p384::ecdsa::SigningKey;
 use sha2::{Digest, Sha384, Sha512};
 use std::fmt;
@@ -43,12 +44,17 @@ impl Chip {
         id
     }
 
-    /// The versioned chip endorsement key. As on hardware, each TCB has its own.
-    pub(crate) fn vcek(&self, tcb: Tcb) -> SigningKey {
+    /// The versioned endorsement key: the chip's own (VCEK), or one as if a cloud provider had loaded it
+    /// (VLEK). As on hardware, each TCB has its own.
+    pub(crate) fn signing_key(&self, kind: KeyKind, tcb: Tcb) -> SigningKey {
+        let label: &[u8] = match kind {
+            KeyKind::Vcek => b"sealpod emulated vcek",
+            KeyKind::Vlek => b"sealpod emulated vlek",
+        };
         let mut counter = 0_u8;
         loop {
             let mut scalar: [u8; 48] = Sha384::new()
-                .chain_update(b"sealpod emulated vcek")
+                .chain_update(label)
                 .chain_update(*self.secret)
                 .chain_update(tcb.encode(self.product))
                 .chain_update([counter])
@@ -83,6 +89,10 @@ impl Chip {
 mod tests {
     use super::*;
 
+    fn vcek(chip: &Chip, tcb: Tcb) -> SigningKey {
+        chip.signing_key(KeyKind::Vcek, tcb)
+    }
+
     #[test]
     fn keys_and_ids_follow_from_the_secret() {
         let chip = Chip::new(Product::Milan, [7; SECRET]);
@@ -91,9 +101,10 @@ mod tests {
         assert_eq!(chip.id(), same.id());
         assert_ne!(chip.id(), other.id());
         let tcb = Tcb::default();
-        assert_eq!(chip.vcek(tcb).to_bytes(), same.vcek(tcb).to_bytes());
-        assert_ne!(chip.vcek(tcb).to_bytes(), other.vcek(tcb).to_bytes());
-        assert_ne!(chip.vcek(tcb).to_bytes(), chip.vcek(Tcb { snp: 1, ..tcb }).to_bytes());
+        assert_eq!(vcek(&chip, tcb).to_bytes(), vcek(&same, tcb).to_bytes());
+        assert_ne!(vcek(&chip, tcb).to_bytes(), vcek(&other, tcb).to_bytes());
+        assert_ne!(vcek(&chip, tcb).to_bytes(), chip.signing_key(KeyKind::Vlek, tcb).to_bytes());
+        assert_ne!(vcek(&chip, tcb).to_bytes(), vcek(&chip, Tcb { snp: 1, ..tcb }).to_bytes());
     }
 
     #[test]
