@@ -1,5 +1,6 @@
-//! Initdata: the document that the host hands in on a block device and that HOST_DATA, fixed by the
-//! hardware at launch, is the digest of. Until the two agree, nothing else of the host counts.
+//! Initdata: the document that the host hands in on a block device. The launch fixed its digest: HOST_DATA
+//! of SNP, and in the other TEEs the secret that only this launch could open. Until the two agree, nothing
+//! else of the host counts.
 
 use std::fs::File;
 use std::io::Read;
@@ -51,6 +52,11 @@ impl VerifiedInitdata {
         }
     }
 
+    /// SHA-256 of the sealed document that this VM is for; zeros where its initdata names none.
+    pub fn sealed_spec(&self) -> [u8; 32] {
+        self.sealed().map_or([0; 32], |sealed| *sealed.config.sealed_spec.as_bytes())
+    }
+
     /// The whole document, byte for byte as measured.
     pub fn body(&self) -> &str {
         &self.body
@@ -64,17 +70,25 @@ pub fn load(tee: &dyn Tee) -> Result<VerifiedInitdata, Refusal> {
 
 fn load_from(sys_block: &Path, dev: &Path, tee: &dyn Tee) -> Result<VerifiedInitdata, Refusal> {
     let bytes = find(sys_block, dev)?;
-    let host_data = tee.host_data().map_err(|error| error.refusal())?;
-    verify(bytes, &host_data)
+    let launched = tee.init_data_digest().map_err(|error| error.refusal())?;
+    let verified = verify(bytes, &launched)?;
+    let named = verified.sealed().map(|sealed| sealed.config.sealed_spec.as_bytes());
+    if tee.sealed_spec().is_some_and(|launched| named != Some(launched)) {
+        return Err(Refusal::new(
+            Code::LaunchSecret,
+            "the launch's secret is for another sealed spec than the initdata names",
+        ));
+    }
+    Ok(verified)
 }
 
-fn verify(bytes: Vec<u8>, host_data: &[u8; 32]) -> Result<VerifiedInitdata, Refusal> {
+fn verify(bytes: Vec<u8>, launched: &[u8; 32]) -> Result<VerifiedInitdata, Refusal> {
     // Before anything in it is looked at.
-    let Some(algorithm) = Algorithm::binding(&bytes, host_data) else {
-        let detail = if *host_data == [0; 32] {
+    let Some(algorithm) = Algorithm::binding(&bytes, launched) else {
+        let detail = if *launched == [0; 32] {
             "the guest was launched without HOST_DATA, but has initdata"
         } else {
-            "the digest of the initdata document differs from HOST_DATA of the launch"
+            "the digest of the initdata document differs from the one that the launch fixed (HOST_DATA, or the launch secret's)"
         };
         return Err(Refusal::new(Code::HostDataMismatch, detail));
     };
@@ -154,8 +168,8 @@ fn invalid(detail: String) -> Refusal {
 }
 
 #[cfg(test)]
-pub(crate) fn verified_for_tests(bytes: &[u8], host_data: &[u8; 32]) -> VerifiedInitdata {
-    verify(bytes.to_vec(), host_data).unwrap()
+pub(crate) fn verified_for_tests(bytes: &[u8], launched: &[u8; 32]) -> VerifiedInitdata {
+    verify(bytes.to_vec(), launched).unwrap()
 }
 
 #[cfg(test)]

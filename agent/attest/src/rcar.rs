@@ -18,7 +18,7 @@ use protocols::refusal::{Code, Refusal};
 use sealed_spec::SpecKey;
 
 use crate::initdata::VerifiedInitdata;
-use crate::tee::{Tee, chain};
+use crate::tee::{Binding, Tee, chain};
 pub use session::Session;
 pub use transport::Transport;
 
@@ -85,7 +85,7 @@ async fn handshake(
 ) -> Result<SpecKey, Refusal> {
     let mut client = http::Client::new(target, patience);
     // The token is for third parties; the session's cookie is what the broker goes by.
-    let (key, _) = attest(&mut client, initdata.body(), tee).await?;
+    let (key, _) = attest(&mut client, initdata.body(), initdata.sealed_spec(), tee).await?;
     let key_id: ResourceUri = initdata
         .config()?
         .key_id
@@ -102,6 +102,7 @@ async fn handshake(
 async fn attest(
     client: &mut http::Client<'_>,
     initdata: &str,
+    sealed_spec: [u8; 32],
     tee: &Arc<dyn Tee>,
 ) -> Result<(EphemeralKey, String), Refusal> {
     let challenge: Challenge = client.post(AUTH_PATH, &AuthRequest::new(tee.kind()), MAX_ANSWER).await?;
@@ -116,7 +117,7 @@ async fn attest(
         init_data: Some(InitData { format: "toml".to_owned(), body: initdata.to_owned() }),
         runtime_data: RuntimeData { nonce: challenge.nonce, tee_pubkey: public },
         tee_evidence: TeeEvidence {
-            primary_evidence: evidence(tee, bound).await?,
+            primary_evidence: evidence(tee, bound, sealed_spec).await?,
             additional_evidence: String::new(),
         },
     };
@@ -124,13 +125,19 @@ async fn attest(
     Ok((key, token))
 }
 
-async fn evidence(tee: &Arc<dyn Tee>, bound: [u8; 64]) -> Result<serde_json::Value, Refusal> {
+async fn evidence(
+    tee: &Arc<dyn Tee>,
+    report_data: [u8; 64],
+    sealed_spec: [u8; 32],
+) -> Result<serde_json::Value, Refusal> {
     let tee = Arc::clone(tee);
     // The firmware can keep its caller waiting; RPCs go on meanwhile.
-    tokio::task::spawn_blocking(move || tee.evidence(&bound))
-        .await
-        .map_err(|_| Refusal::new(Code::Internal, "the request for evidence was aborted"))?
-        .map_err(|error| error.refusal())
+    tokio::task::spawn_blocking(move || {
+        tee.evidence(&Binding { report_data: &report_data, sealed_spec: &sealed_spec })
+    })
+    .await
+    .map_err(|_| Refusal::new(Code::Internal, "the request for evidence was aborted"))?
+    .map_err(|error| error.refusal())
 }
 
 fn protocol(detail: impl Into<String>) -> Refusal {

@@ -5,7 +5,7 @@ use sealed_spec::SpecDigest;
 use sealed_spec::initdata::{BrokerPin, Initdata, SealpodConfig, Via};
 use serde_json::{Value, json};
 
-use crate::tee::{Tee, TeeError};
+use crate::tee::{Binding, Tee, TeeError};
 
 /// A TEE whose evidence is the report data, for a broker that only looks at that.
 pub(crate) struct FakeTee {
@@ -17,12 +17,12 @@ impl Tee for FakeTee {
         TeeKind::Snp
     }
 
-    fn host_data(&self) -> Result<[u8; 32], TeeError> {
+    fn init_data_digest(&self) -> Result<[u8; 32], TeeError> {
         Ok(self.host_data)
     }
 
-    fn evidence(&self, report_data: &[u8; 64]) -> Result<Value, TeeError> {
-        Ok(json!({ "report_data": report_data.as_slice() }))
+    fn evidence(&self, binding: &Binding<'_>) -> Result<Value, TeeError> {
+        Ok(json!({ "report_data": binding.report_data.as_slice() }))
     }
 }
 

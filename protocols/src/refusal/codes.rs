@@ -106,8 +106,12 @@ codes! {
         "The owner's statement is not canonical, has unknown or missing fields, or values out of range. Use a 'sealpod' of the broker's version or newer.";
 
     // Start of the guest and release of the key, said by the agent.
-    NoTee "NO_TEE", "this guest has no TEE",
-        "The VM has no SEV-SNP guest device, so it can't prove what it is and gets no key. Start it as a confidential VM; there is no fallback.";
+    NoTee "NO_TEE", "this guest has no TEE that works",
+        "The VM has no SEV-SNP guest device or report provider, no injected launch secret (SEV, SEV-ES) and no ultravisor (Power PEF), or one that can't be used, so it can't prove what it is and gets no key. Start it as a confidential VM; there is no fallback.";
+    TeeAmbiguous "TEE_AMBIGUOUS", "this guest has more than one TEE",
+        "The VM offers two ways to prove what it is, for example a launch secret beside SEV-SNP. No host has a reason for that, and the agent doesn't choose. Start the VM as one kind of confidential VM.";
+    LaunchSecret "LAUNCH_SECRET", "the secret that came with the launch can't be used",
+        "The secret that was injected at launch (SEV, SEV-ES) or the file of the ESM blob (Power PEF) is malformed, can't be wiped, or is for another sealed spec than the guest's initdata names. Launch the VM again, with the initdata and the relay's or blob's secret of the same sealing.";
     InitdataMissing "INITDATA_MISSING", "the guest got no initdata",
         "No block device carries initdata, so the guest doesn't know which sealed spec is its own. The pod lacks the annotation that 'sealpod seal' wrote, or the runtime doesn't pass it (Kata 3.x, initdata enabled).";
     InitdataInvalid "INITDATA_INVALID", "the guest's initdata can't be used",

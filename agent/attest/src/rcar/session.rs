@@ -26,6 +26,7 @@ const MAX_TOKEN_HEADER: usize = 32 * 1024;
 /// The guest, as the broker knows it.
 pub struct Session {
     initdata: String,
+    sealed_spec: [u8; 32],
     tee: Arc<dyn Tee>,
     target: Target,
     patience: Patience,
@@ -67,6 +68,7 @@ impl Session {
     ) -> Self {
         Self {
             initdata: initdata.body().to_owned(),
+            sealed_spec: initdata.sealed_spec(),
             tee,
             target,
             patience,
@@ -101,10 +103,10 @@ impl Session {
         *current = None;
         let until = Instant::now() + LIFETIME;
         let mut client = http::Client::new(&self.target, &self.patience);
-        let (key, token) = match attest(&mut client, &self.initdata, &self.tee).await {
+        let (key, token) = match attest(&mut client, &self.initdata, self.sealed_spec, &self.tee).await {
             Err(Refusal { code: Code::Nonce | Code::Session, .. }) => {
                 client = http::Client::new(&self.target, &self.patience);
-                attest(&mut client, &self.initdata, &self.tee).await?
+                attest(&mut client, &self.initdata, self.sealed_spec, &self.tee).await?
             }
             other => other?,
         };

@@ -1,23 +1,20 @@
-//! SEV-SNP by `/dev/sev-guest`: extended guest requests (GHCB 56421 section 4.1.8), Linux'
-//! `SNP_GET_EXT_REPORT`. What the device answers is bounded and checked here; what it means is the
-//! broker's business.
+//! Reports by `/dev/sev-guest`: extended guest requests (GHCB 56421 section 4.1.8), Linux'
+//! `SNP_GET_EXT_REPORT`.
 
 mod ioctl;
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use protocols::rcar::TeeKind;
-use serde_json::Value;
-use tee_evidence::snp::{CertificateTable, RawReport, Report, TableError, json};
+use tee_evidence::snp::{CertificateTable, RawReport, TableError};
 use thiserror::Error;
 
-use super::{Tee, TeeError};
+use super::Reports;
+use crate::tee::TeeError;
 
 /// The kernel's device node.
-pub(super) const DEVICE: &str = "/dev/sev-guest";
-/// Where newer kernels say at which privilege level this guest runs (below an SVSM it isn't 0).
-const VMPL_FILE: &str = "/sys/devices/system/cpu/sev/vmpl";
+pub(in crate::tee) const DEVICE: &str = "/dev/sev-guest";
 
 /// VMM error codes in the upper half of exitinfo2.
 const VMM_CERTIFICATES_TOO_LONG: u32 = 1;
@@ -78,7 +75,7 @@ pub struct Answer {
     pub response: Box<[u8; ioctl::RESPONSE_LENGTH]>,
 }
 
-/// SEV-SNP.
+/// The device.
 pub struct SevGuest {
     device: Box<dyn Exchange>,
     vmpl: u32,
@@ -86,32 +83,11 @@ pub struct SevGuest {
 }
 
 impl SevGuest {
-    /// Opens the device.
-    pub fn open() -> Result<Self, TeeError> {
-        let device = ioctl::Device::open(DEVICE).map_err(|source| TeeError::Open { path: DEVICE, source })?;
-        let vmpl =
-            std::fs::read_to_string(VMPL_FILE).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    /// Opens the device, for reports at that privilege level.
+    pub fn open(path: &Path, vmpl: u32) -> Result<Self, TeeError> {
+        let device = ioctl::Device::open(path)
+            .map_err(|source| TeeError::Open { path: path.display().to_string(), source })?;
         Ok(Self { device: Box::new(device), vmpl, pause: Duration::from_millis(100) })
-    }
-
-    /// A report over `report_data`, and the certificates that the host supplied.
-    pub fn report(&self, report_data: &[u8; 64]) -> Result<(RawReport, CertificateTable), TeeError> {
-        let answer = self.ask(report_data)?;
-        let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| answer.response[at + i]));
-        if word(0) != 0 {
-            return Err(FirmwareError::Status(word(0)).into());
-        }
-        if word(4) as usize != RawReport::LEN {
-            return Err(FirmwareError::Size(word(4)).into());
-        }
-        let report = RawReport::from_bytes(&answer.response[ioctl::REPORT_OFFSET..][..RawReport::LEN])
-            .map_err(TeeError::Report)?;
-        if Report::from_raw(&report).map_err(TeeError::Report)?.report_data != *report_data {
-            return Err(TeeError::OtherData);
-        }
-        let certificates =
-            CertificateTable::parse(&answer.certificates).map_err(FirmwareError::Certificates)?;
-        Ok((report, certificates))
     }
 
     fn ask(&self, report_data: &[u8; 64]) -> Result<Answer, FirmwareError> {
@@ -145,22 +121,21 @@ impl SevGuest {
     }
 }
 
-impl Tee for SevGuest {
-    fn kind(&self) -> TeeKind {
-        TeeKind::Snp
-    }
-
-    fn host_data(&self) -> Result<[u8; 32], TeeError> {
-        // A fresh value each time: an old report can't be passed off as this one's.
-        let mut report_data = [0; 64];
-        getrandom::fill(&mut report_data[..48]).map_err(TeeError::Random)?;
-        let (report, _) = self.report(&report_data)?;
-        Ok(Report::from_raw(&report).map_err(TeeError::Report)?.host_data)
-    }
-
-    fn evidence(&self, report_data: &[u8; 64]) -> Result<Value, TeeError> {
-        let (report, certificates) = self.report(report_data)?;
-        json::to_kbs(&report, certificates.entries()).map_err(TeeError::Json)
+impl Reports for SevGuest {
+    fn report(&self, report_data: &[u8; 64]) -> Result<(RawReport, CertificateTable), TeeError> {
+        let answer = self.ask(report_data)?;
+        let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| answer.response[at + i]));
+        if word(0) != 0 {
+            return Err(FirmwareError::Status(word(0)).into());
+        }
+        if word(4) as usize != RawReport::LEN {
+            return Err(FirmwareError::Size(word(4)).into());
+        }
+        let report = RawReport::from_bytes(&answer.response[ioctl::REPORT_OFFSET..][..RawReport::LEN])
+            .map_err(TeeError::Report)?;
+        let certificates =
+            CertificateTable::parse(&answer.certificates).map_err(FirmwareError::Certificates)?;
+        Ok((report, certificates))
     }
 }
 

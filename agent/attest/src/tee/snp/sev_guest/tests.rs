@@ -2,21 +2,26 @@
 
 use std::sync::Mutex;
 
-use protocols::refusal::Code;
 use tee_evidence::snp::{CertEntry, CertKind, offset};
 
 use super::*;
+use crate::tee::snp::Snp;
+use crate::tee::{Binding, Tee};
+
+const BINDING: Binding<'static> = Binding { report_data: &[7; 64], sealed_spec: &[0; 32] };
 
 /// Gives its answers one after the other and notes how much room each request had.
 struct Script {
     answers: Mutex<Vec<Result<Answer, i32>>>,
     asked: Mutex<Vec<(u32, u32)>>,
+    data: Mutex<Vec<[u8; 64]>>,
     fresh: bool,
 }
 
 impl Exchange for std::sync::Arc<Script> {
     fn extended_report(&self, data: &[u8; 64], vmpl: u32, certificates: u32) -> std::io::Result<Answer> {
         self.asked.lock().unwrap().push((vmpl, certificates));
+        self.data.lock().unwrap().push(*data);
         let mut answers = self.answers.lock().unwrap();
         let next = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
         let mut answer = next.map_err(std::io::Error::from_raw_os_error)?;
@@ -43,9 +48,15 @@ fn vmm(error: u32, length: u32) -> Answer {
     Answer { vmm_error: error, certificates_length: length, ..good() }
 }
 
-fn device(answers: Vec<Result<Answer, i32>>, fresh: bool) -> (SevGuest, std::sync::Arc<Script>) {
-    let script = std::sync::Arc::new(Script { answers: answers.into(), asked: Mutex::default(), fresh });
-    (SevGuest { device: Box::new(script.clone()), vmpl: 2, pause: Duration::ZERO }, script)
+fn device(answers: Vec<Result<Answer, i32>>, fresh: bool) -> (Snp, std::sync::Arc<Script>) {
+    let script = std::sync::Arc::new(Script {
+        answers: answers.into(),
+        asked: Mutex::default(),
+        data: Mutex::default(),
+        fresh,
+    });
+    let device = SevGuest { device: Box::new(script.clone()), vmpl: 2, pause: Duration::ZERO };
+    (Snp::new(Box::new(device)), script)
 }
 
 fn refused(answers: Vec<Result<Answer, i32>>) -> FirmwareError {
@@ -58,8 +69,8 @@ fn refused(answers: Vec<Result<Answer, i32>>) -> FirmwareError {
 #[test]
 fn a_report_with_the_hosts_certificates() {
     let (tee, script) = device(vec![Ok(good())], true);
-    assert_eq!(tee.host_data().unwrap(), [0xab; 32]);
-    let evidence = tee.evidence(&[7; 64]).unwrap();
+    assert_eq!(tee.init_data_digest().unwrap(), [0xab; 32]);
+    let evidence = tee.evidence(&BINDING).unwrap();
     assert_eq!(evidence["attestation_report"]["report_data"].as_array().unwrap().len(), 64);
     assert_eq!(evidence["cert_chain"][0]["data"], serde_json::json!([1, 2, 3]));
     assert_eq!(*script.asked.lock().unwrap(), [(2, 16 * 1024), (2, 16 * 1024)]);
@@ -68,7 +79,7 @@ fn a_report_with_the_hosts_certificates() {
 #[test]
 fn a_host_without_certificates() {
     let bare = Answer { certificates: vec![0; 16 * 1024], ..good() };
-    let evidence = device(vec![Ok(bare)], true).0.evidence(&[7; 64]).unwrap();
+    let evidence = device(vec![Ok(bare)], true).0.evidence(&BINDING).unwrap();
     assert!(evidence["cert_chain"].is_null());
 }
 
@@ -76,8 +87,8 @@ fn a_host_without_certificates() {
 fn an_old_report_is_not_this_one() {
     let (tee, _) = device(vec![Ok(good())], false);
     assert!(matches!(tee.report(&[7; 64]), Err(TeeError::OtherData)));
-    let refusal = tee.host_data().unwrap_err().refusal();
-    assert_eq!(refusal.code, Code::Evidence);
+    let refusal = tee.init_data_digest().unwrap_err().refusal();
+    assert_eq!(refusal.code, protocols::refusal::Code::Evidence);
 }
 
 #[test]
@@ -97,7 +108,8 @@ fn more_room_for_certificates_once_and_bounded() {
 fn a_busy_host_is_asked_again_and_not_for_ever() {
     let (tee, script) = device(vec![Err(libc::EAGAIN), Ok(vmm(2, 0)), Err(libc::EINTR), Ok(good())], true);
     tee.report(&[7; 64]).unwrap();
-    assert_eq!(script.asked.lock().unwrap().len(), 4);
+    // For the same report each time: another nonce would be another session's.
+    assert_eq!(*script.data.lock().unwrap(), [[7; 64]; 4]);
     assert!(matches!(refused(vec![Ok(vmm(2, 0))]), FirmwareError::Busy));
     assert!(matches!(refused(vec![Err(libc::EBUSY)]), FirmwareError::Busy));
 }
@@ -129,14 +141,4 @@ fn lying_sizes_and_tables_are_refused() {
     let mut version = good();
     version.response[ioctl::REPORT_OFFSET] = 6;
     assert!(matches!(device(vec![Ok(version)], true).0.report(&[7; 64]), Err(TeeError::Report(_))));
-}
-
-#[test]
-fn without_a_device_there_is_no_tee() {
-    // Machines that build this have none; on one that has, the other branch runs.
-    if !std::path::Path::new(DEVICE).exists() {
-        let refusal = crate::tee::detect().err().unwrap();
-        assert_eq!(refusal.code, Code::NoTee);
-        assert!(refusal.detail.contains(DEVICE));
-    }
 }

@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use super::{Answer, Exchange};
 
@@ -48,7 +49,7 @@ const _: () = assert!(size_of::<Response>() == RESPONSE_LENGTH);
 pub(super) struct Device(File);
 
 impl Device {
-    pub(super) fn open(path: &str) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(OpenOptions::new().read(true).write(true).open(path)?))
     }
 }
