@@ -117,7 +117,7 @@ codes! {
     InitdataInvalid "INITDATA_INVALID", "the guest's initdata can't be used",
         "The initdata device is malformed, too large, there are several of them, or its sealpod.toml is missing or wrong. Deploy the sealed file unchanged.";
     HostDataMismatch "HOST_DATA_MISMATCH", "initdata is not what the launch bound",
-        "The SHA-256 of the initdata document differs from HOST_DATA, which the hardware fixed at launch. The host changed one of the two. Nothing runs in this guest.";
+        "The SHA-256 of the initdata document differs from HOST_DATA, which the hardware fixed at launch, or from the digest in the launch secret (SEV, SEV-ES) or ESM blob (Power PEF). The host changed one of the two. Nothing runs in this guest.";
     BrokerUnreachable "BROKER_UNREACHABLE", "the broker can't be reached",
         "The guest could not open a connection to the broker, directly or through the relay on its host. Check that sealpod-relay runs, that its --broker address is right and that the broker listens there.";
     BrokerPin "BROKER_PIN", "the broker's certificate is not the pinned one",
