@@ -95,7 +95,7 @@ pub(crate) async fn resolve(
     match choice {
         Choice::Fixed(accelerator) => return Ok(accelerator),
         // Encrypted guests exist with KVM only.
-        Choice::Auto if matches!(guest.platform, Platform::Snp { .. }) => return Ok(Accelerator::Kvm),
+        Choice::Auto if guest.platform.encrypted() => return Ok(Accelerator::Kvm),
         Choice::Auto => {}
     }
     if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
@@ -153,6 +153,7 @@ pub(crate) async fn boots(
     std::fs::write(&initrd, probe_initrd::build())
         .map_err(|source| ProbeError::Write { path: initrd.clone(), source })?;
     let mut probe = guest.clone();
+    probe.platform = Platform::None;
     probe.initrd = initrd;
     probe.memory_mib = 256;
     probe.vcpus = 1;

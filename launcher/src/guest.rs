@@ -2,6 +2,7 @@
 //! other, whatever happens.
 
 mod emulator;
+mod sev;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,6 +20,7 @@ use crate::rundir::{self, RunDir, RunDirError};
 use crate::vsock::{Device, VsockError};
 
 pub use emulator::EmulatorError;
+pub use sev::SevOptions;
 
 /// Lines of console shown with an error.
 const SHOWN: usize = 25;
@@ -34,6 +36,8 @@ pub struct BootOptions {
     pub host_data: [u8; 32],
     /// The relay's listening unix socket, which the guest reaches at port 4050 of the host.
     pub relay_socket: Option<PathBuf>,
+    /// Who launches a guest of the kinds `sev` and `sev-es`, emulated or not; the others don't need it.
+    pub sev: Option<SevOptions>,
     /// What executes the guest.
     pub accelerator: Choice,
     /// The guest's network.
@@ -53,6 +57,7 @@ impl Default for BootOptions {
             disks: Vec::new(),
             host_data: [0; 32],
             relay_socket: None,
+            sev: None,
             accelerator: Choice::Auto,
             network: Network::User,
             state_dir: std::env::temp_dir(),
@@ -90,6 +95,9 @@ pub enum BootError {
         /// Why.
         source: std::io::Error,
     },
+    /// Nobody to launch it.
+    #[error("a guest of kind sev or sev-es is launched by the relay with the broker's session: name both")]
+    NoSevOptions,
     /// The vsock device.
     #[error(transparent)]
     Vsock(#[from] VsockError),
@@ -183,13 +191,15 @@ impl Guest {
             bytes => Some(write(run.join("initdata.img"), bytes)?),
         };
         let emulator = match &manifest.platform {
-            Platform::Snp { .. } | Platform::None => None,
+            Platform::Snp { .. } | Platform::Sev { .. } | Platform::SevEmulated { .. } | Platform::None => {
+                None
+            }
             Platform::SnpEmulated { .. } => {
                 Some(emulator::serve(manifest, &run, &vm, &options.host_data).await?)
             }
         };
         let vhost = run.join("vhost.sock");
-        let vsock = Device::start(&vhost, &vm, matches!(manifest.platform, Platform::Snp { .. }))?;
+        let vsock = Device::start(&vhost, &vm, manifest.platform.encrypted())?;
         let boot = qemu::Boot {
             accelerator,
             vsock: Some(&vhost),
@@ -199,7 +209,11 @@ impl Guest {
             host_data: &options.host_data,
             network: options.network,
         };
-        let mut command = std::process::Command::new(&manifest.qemu);
+        let mut command = match (manifest.platform.launched_by_relay(), &options.sev) {
+            (None, _) => std::process::Command::new(&manifest.qemu),
+            (Some(es), Some(sev)) => sev::command(manifest, &run, sev, options.relay_socket.as_deref(), es)?,
+            (Some(_), None) => return Err(BootError::NoSevOptions),
+        };
         command.args(qemu::arguments(manifest, &boot));
         let log = run.join("qemu.log");
         let log = std::fs::File::create(&log).map_err(|source| BootError::Write { path: log, source })?;

@@ -19,7 +19,7 @@ mod vsock;
 
 pub use accelerator::{Accelerator, Choice};
 pub use client::{AgentClient, AgentError};
-pub use guest::{BootError, BootOptions, EmulatorError, Guest};
+pub use guest::{BootError, BootOptions, EmulatorError, Guest, SevOptions};
 pub use manifest::{DEFAULT_APPEND, DEFAULT_SNP_POLICY, GuestManifest, ManifestError, Platform};
 pub use process::{Process, ProcessError};
 pub use qemu::{Bus, Disk, GUEST_MAC, Network};

@@ -93,8 +93,43 @@ pub enum Platform {
         /// Guest policy bits that reports carry.
         policy: u64,
     },
+    /// AMD SEV or SEV-ES hardware: the relay launches it, and the guest policy is the broker's.
+    Sev {
+        /// SEV-ES: registers are encrypted too.
+        es: bool,
+        /// Position of the C-bit in page table entries, where QEMU's own word shall not count.
+        cbitpos: Option<u32>,
+        /// Physical address bits that encryption takes away, likewise.
+        reduced_phys_bits: Option<u32>,
+    },
+    /// The emulated secure processor as legacy SEV, behind QEMU's monitor: tests and demonstrations only.
+    SevEmulated {
+        /// SEV-ES.
+        es: bool,
+        /// The `sealpod-emulator` program.
+        emulator: PathBuf,
+        /// Its state directory, made by `sealpod-emulator init`.
+        state: PathBuf,
+    },
     /// Nothing: an unsealed guest, for development.
     None,
+}
+
+impl Platform {
+    /// The hardware encrypts the guest's memory: KVM only, and devices reach it through bounce buffers.
+    #[must_use]
+    pub fn encrypted(&self) -> bool {
+        matches!(self, Platform::Snp { .. } | Platform::Sev { .. })
+    }
+
+    /// SEV-ES rather than SEV, where the relay launches the guest.
+    #[must_use]
+    pub fn launched_by_relay(&self) -> Option<bool> {
+        match self {
+            Platform::Sev { es, .. } | Platform::SevEmulated { es, .. } => Some(*es),
+            Platform::Snp { .. } | Platform::SnpEmulated { .. } | Platform::None => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -116,6 +151,10 @@ struct File {
 enum PlatformTable {
     Snp { policy: Option<u64>, cbitpos: Option<u32>, reduced_phys_bits: Option<u32> },
     SnpEmulated { emulator: PathBuf, state: PathBuf, policy: Option<u64> },
+    Sev { cbitpos: Option<u32>, reduced_phys_bits: Option<u32> },
+    SevEs { cbitpos: Option<u32>, reduced_phys_bits: Option<u32> },
+    SevEmulated { emulator: PathBuf, state: PathBuf },
+    SevEsEmulated { emulator: PathBuf, state: PathBuf },
     None {},
 }
 
@@ -168,6 +207,18 @@ impl GuestManifest {
                     state: within(state),
                     policy: policy.unwrap_or(DEFAULT_SNP_POLICY),
                 },
+                PlatformTable::Sev { cbitpos, reduced_phys_bits } => {
+                    Platform::Sev { es: false, cbitpos, reduced_phys_bits }
+                }
+                PlatformTable::SevEs { cbitpos, reduced_phys_bits } => {
+                    Platform::Sev { es: true, cbitpos, reduced_phys_bits }
+                }
+                PlatformTable::SevEmulated { emulator, state } => {
+                    Platform::SevEmulated { es: false, emulator: program(emulator), state: within(state) }
+                }
+                PlatformTable::SevEsEmulated { emulator, state } => {
+                    Platform::SevEmulated { es: true, emulator: program(emulator), state: within(state) }
+                }
                 PlatformTable::None {} => Platform::None,
             },
         };
@@ -237,6 +288,29 @@ mod tests {
         assert_eq!(emulator, Path::new("/srv/guest/bin/sealpod-emulator"));
         assert_eq!(state, Path::new("/srv/guest/emulator"));
         assert_eq!(policy, DEFAULT_SNP_POLICY);
+    }
+
+    #[test]
+    fn the_kinds_that_the_relay_launches() {
+        let parse = |table: &str| {
+            let (before, _) = GOOD.split_once("[platform]").unwrap();
+            GuestManifest::parse(&format!("{before}[platform]\n{table}"), Path::new("/srv")).unwrap().platform
+        };
+        let sev = parse("kind = 'sev'");
+        assert_eq!(sev, Platform::Sev { es: false, cbitpos: None, reduced_phys_bits: None });
+        assert!(sev.encrypted());
+        let es = parse("kind = 'sev-es'\ncbitpos = 47\nreduced_phys_bits = 5");
+        assert_eq!(es, Platform::Sev { es: true, cbitpos: Some(47), reduced_phys_bits: Some(5) });
+        for (kind, es) in [("sev-emulated", false), ("sev-es-emulated", true)] {
+            let emulated = parse(&format!("kind = '{kind}'\nemulator = 'bin/emulator'\nstate = 's'"));
+            assert!(!emulated.encrypted());
+            assert_eq!(emulated.launched_by_relay(), Some(es));
+            let Platform::SevEmulated { emulator, state, .. } = emulated else { panic!() };
+            assert_eq!((emulator, state), ("/srv/bin/emulator".into(), "/srv/s".into()));
+        }
+        // The guest policy of these is the broker's, not the host's.
+        let text = GOOD.replacen("snp-emulated", "sev-emulated", 1) + "policy = 1";
+        assert!(GuestManifest::parse(&text, Path::new("/")).unwrap_err().contains("policy"));
     }
 
     #[test]

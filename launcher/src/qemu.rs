@@ -104,13 +104,24 @@ pub(crate) fn arguments(guest: &GuestManifest, boot: &Boot<'_>) -> Vec<OsString>
             words.pair("-bios", &guest.firmware);
             ",disable-legacy=on,iommu_platform=on"
         }
-        Platform::SnpEmulated { .. } | Platform::None => {
+        // The relay adds the SEV object: its policy and session are the broker's.
+        Platform::Sev { .. } => {
+            words.pair("-machine", "q35,accel=kvm,memory-backend=memory");
+            words.pair("-cpu", guest.cpu_model.as_str());
+            words.pair("-bios", &guest.firmware);
+            ",disable-legacy=on,iommu_platform=on"
+        }
+        Platform::SevEmulated { .. } | Platform::SnpEmulated { .. } | Platform::None => {
             let (name, cpu) = match boot.accelerator {
                 Accelerator::Kvm => ("kvm", "host"),
                 Accelerator::Tcg => ("tcg", "max"),
             };
             words.pair("-machine", format!("q35,accel={name},memory-backend=memory"));
             words.pair("-cpu", cpu);
+            if matches!(guest.platform, Platform::SevEmulated { .. }) {
+                // For the emulator to measure; it boots the kernel directly.
+                words.pair("-bios", &guest.firmware);
+            }
             ""
         }
     };
@@ -239,6 +250,20 @@ mod tests {
         assert!(value(&words, "-netdev").is_empty());
         assert!(!value(&words, "-device").iter().any(|device| device.contains("virtio-net")));
         assert_eq!(value(&words, "-cpu"), ["host"]);
+    }
+
+    #[test]
+    fn sev_guests_leave_their_object_to_the_relay() {
+        let real = words(&guest("kind = 'sev-es'"), Accelerator::Tcg, Network::User);
+        assert!(!value(&real, "-object").iter().any(|object| object.contains("sev")));
+        assert_eq!(value(&real, "-machine"), ["q35,accel=kvm,memory-backend=memory"]);
+        assert_eq!(value(&real, "-cpu"), ["EPYC-v4"]);
+        assert_eq!(value(&real, "-bios"), ["/g/OVMF.fd"]);
+        let emulated = guest("kind = 'sev-es-emulated'\nemulator = 'e'\nstate = 's'");
+        let words = words(&emulated, Accelerator::Tcg, Network::User);
+        assert_eq!(value(&words, "-machine"), ["q35,accel=tcg,memory-backend=memory"]);
+        assert_eq!(value(&words, "-bios"), ["/g/OVMF.fd"]);
+        assert!(value(&words, "-device").contains(&"vhost-user-vsock-pci,chardev=vsock"));
     }
 
     #[test]

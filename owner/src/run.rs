@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use launcher::pod::{HostView, Outcome, Output, PodRun, RunningContainer, Stream};
-use launcher::{BootOptions, Choice, Guest, GuestManifest, Network};
-use sealed_spec::initdata::{self, annotation, device};
+use launcher::{BootOptions, Choice, Guest, GuestManifest, Network, SevOptions};
+use sealed_spec::initdata::{self, Initdata, annotation, device};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -28,6 +28,9 @@ pub(crate) struct RunArgs {
     /// The relay's socket; needed unless the sealed workload reaches its broker directly.
     #[arg(long, value_name = "unix:PATH", value_parser = relay)]
     relay: Option<PathBuf>,
+    /// The relay's program, which launches guests of kind sev and sev-es.
+    #[arg(long, value_name = "PROGRAM", default_value = "sealpod-relay")]
+    relay_program: PathBuf,
     /// auto, kvm or tcg. auto boots a small guest once to see what works here.
     #[arg(long, default_value = "auto")]
     accelerator: Choice,
@@ -170,6 +173,12 @@ fn boot_options(args: &RunArgs, view: &HostView) -> anyhow::Result<BootOptions> 
         initdata_device: device::encode(&toml)?,
         host_data: initdata::digest(&toml),
         relay_socket: args.relay.clone(),
+        // What initdata pins is whom the launch session is asked from; the guest itself checks initdata.
+        sev: Initdata::parse(&toml).ok().map(|initdata| SevOptions {
+            relay: args.relay_program.clone(),
+            broker: initdata.config.broker.url,
+            broker_ca: initdata.config.broker.ca,
+        }),
         accelerator: args.accelerator,
         network: Network::User,
         boot_timeout: Duration::from_secs(args.boot_timeout),
@@ -264,6 +273,7 @@ mod tests {
             manifest: path.clone(),
             guest: PathBuf::new(),
             relay: None,
+            relay_program: PathBuf::from("sealpod-relay"),
             accelerator: Choice::Auto,
             state: None,
             boot_timeout: 1,

@@ -121,7 +121,9 @@ fn guest(path: &Path) -> Vec<Finding> {
         Err(error) => findings.push(bad(&error.into(), "build the guest first ('make')")),
     }
     findings.push(program(&guest.qemu, "--version", "install qemu-system-x86"));
-    if let Platform::SnpEmulated { emulator, state, .. } = &guest.platform {
+    if let Platform::SnpEmulated { emulator, state, .. } | Platform::SevEmulated { emulator, state, .. } =
+        &guest.platform
+    {
         findings.push(program(emulator, "--help", "build it: cargo build -p emulator"));
         if state.join("ark.pem").exists() {
             findings.push(Good(format!("emulator state {}", state.display())));

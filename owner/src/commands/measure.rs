@@ -73,6 +73,9 @@ pub(crate) fn measure(guest: &GuestManifest) -> Result<Measurement> {
     let tee = match guest.platform {
         Platform::Snp { .. } => PolicyTee::Snp,
         Platform::SnpEmulated { .. } => PolicyTee::SnpEmulated,
+        Platform::Sev { .. } | Platform::SevEmulated { .. } => {
+            bail!("guests of kind sev and sev-es can't be measured yet; measure one of kind 'snp'")
+        }
         Platform::None => bail!("nothing vouches for a guest of platform 'none'; measure one of kind 'snp'"),
     };
     let read = |path: &Path| files::read(path, FILE_LIMIT).context("guest");
