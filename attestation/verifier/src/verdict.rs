@@ -93,6 +93,11 @@ pub enum Trust {
         /// SHA-256 of its certificate.
         fingerprint: [u8; 32],
     },
+    /// The owner's, who enrolled these machines by their TPM keys: PEF has no maker's root.
+    Enrolled {
+        /// How many machines; it is one of them.
+        machines: usize,
+    },
     /// Nobody's: sample evidence.
     Nobody,
 }
@@ -104,6 +109,7 @@ impl std::fmt::Display for Trust {
             Self::Emulated { common_name, fingerprint } => {
                 write!(f, "emulated ({common_name}, {})", hex::encode(fingerprint))
             }
+            Self::Enrolled { machines } => write!(f, "enrolled by the owner ({machines} machine(s))"),
             Self::Nobody => f.write_str("nobody (sample evidence)"),
         }
     }

@@ -1,6 +1,7 @@
 //! The line that decides "key released or not", as far as evidence decides it: a verdict that matches
 //! every reference value becomes a [`Grant`].
 
+mod pef;
 mod snp;
 
 use crate::checks::Checks;
@@ -42,7 +43,13 @@ impl Grant {
                 let name = snp::decide(claims, reference, &mut checks)?;
                 (checks, name)
             }
-            Claims::Sev(_) | Claims::Pef(_) | Claims::Sample(_) => {
+            Claims::Pef(claims) => {
+                let mut checks = Checks::after(made, pef::PLAN);
+                kind(verdict, reference, &mut checks)?;
+                let name = pef::decide(claims, reference, &mut checks)?;
+                (checks, name)
+            }
+            Claims::Sev(_) | Claims::Sample(_) => {
                 let mut checks = Checks::after(made, &["tee_kind"]);
                 kind(verdict, reference, &mut checks)?;
                 return refuse!(TeeKind, "evidence of kind '{}' is never enough", verdict.tee.name());
