@@ -12,7 +12,7 @@ use ring::signature::{
     ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
 use tee_evidence::snp::{CertEntry, CertKind, Report};
-use verifier::snp::{Anchors, Evidence, Session};
+use verifier::snp::{Anchors, Evidence, Revocation, Session};
 use verifier::{Denial, LaunchDigest, ReferenceValues, SnpReference, TeeKind};
 
 const RUN: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let now = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
     let grant = |anchors: &Anchors| {
         let grant = Evidence::parse(&bytes, &chain)?
-            .check_signature(anchors, now)?
+            .check_signature(anchors, Revocation::Waived, now)?
             .appraise(&session)?
             .grant(&reference)?;
         black_box(grant);

@@ -73,7 +73,7 @@ fn platform(claims: &SnpClaims, reference: &SnpReference, checks: &mut Checks) -
 
 fn tcb(claims: &SnpClaims, reference: &SnpReference, checks: &mut Checks) -> Result<(), Denial> {
     checks.pass("minimum_tcb", || {
-        let minimum = reference.minimum_tcb;
+        let (minimum, whose) = reference.minimum(claims.line);
         let tcb = claims.tcb;
         for (which, found) in
             [("reported", tcb.reported), ("committed", tcb.committed), ("launch", tcb.launch)]
@@ -85,7 +85,7 @@ fn tcb(claims: &SnpClaims, reference: &SnpReference, checks: &mut Checks) -> Res
                 );
             }
         }
-        Ok(show(minimum))
+        Ok(format!("{} ({whose})", show(minimum)))
     })?;
     if reference.require_alias_check {
         checks.pass("alias_check", || {
@@ -93,6 +93,27 @@ fn tcb(claims: &SnpClaims, reference: &SnpReference, checks: &mut Checks) -> Res
                 return refuse!(Tcb, "platform has not checked its memory for aliases (CVE-2024-21944)");
             }
             Ok("done".to_owned())
+        })?;
+    }
+    let required = reference.required_mitigations;
+    if required != 0 {
+        checks.pass("mitigations", || {
+            let Some(found) = claims.mitigations else {
+                return refuse!(
+                    Tcb,
+                    "report of version {} has no mitigation vectors; the policy requires {required:#x}",
+                    claims.report_version
+                );
+            };
+            for (which, found) in [("launch", found.launch), ("current", found.current)] {
+                if found & required != required {
+                    return refuse!(
+                        Tcb,
+                        "{which} mitigation vector {found:#x} lacks bits that the policy requires ({required:#x})"
+                    );
+                }
+            }
+            Ok(format!("{required:#x}"))
         })?;
     }
     Ok(())
@@ -132,6 +153,19 @@ fn guest_policy(claims: &SnpClaims, reference: &SnpReference, checks: &mut Check
                 return refuse!(
                     GuestPolicy,
                     "guest was launched with policy {:#x}, which permits {what}; the release policy doesn't",
+                    policy.bits
+                );
+            }
+        }
+        for (required, demanded, what) in [
+            (reference.require_single_socket, policy.single_socket, "a single socket"),
+            (reference.require_ciphertext_hiding, policy.ciphertext_hiding, "ciphertext hiding"),
+            (reference.require_rapl_disabled, policy.rapl_disabled, "power readings to be off"),
+        ] {
+            if required && !demanded {
+                return refuse!(
+                    GuestPolicy,
+                    "guest was launched with policy {:#x}, which doesn't demand {what}; the release policy does",
                     policy.bits
                 );
             }

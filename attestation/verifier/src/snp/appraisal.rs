@@ -2,7 +2,7 @@
 //! unusable whatever the policy says.
 
 use subtle::ConstantTimeEq;
-use tee_evidence::snp::{GuestPolicy, Product, RawTcb, Report};
+use tee_evidence::snp::{GuestPolicy, Line, Product, RawTcb, Report};
 
 use super::claims::{SnpClaims, TcbVersions};
 use super::evidence::SignatureChecked;
@@ -69,6 +69,8 @@ impl SignatureChecked {
         })?;
         let claims = SnpClaims {
             product,
+            line: Line::of(product, report.cpuid),
+            cpuid: report.cpuid,
             report_version: report.version,
             signing_key: key,
             csp_id,
@@ -78,11 +80,16 @@ impl SignatureChecked {
             report_id: report.report_id,
             tcb,
             firmware: report.current_version,
+            committed_firmware: report.committed_version,
             policy: report.policy.into(),
             platform_info: report.platform_info.0,
+            platform: report.platform_info.into(),
             alias_check: report.platform_info.alias_check(),
+            mitigations: report.mitigations,
             vmpl: report.vmpl,
             guest_svn: report.guest_svn,
+            family_id: report.family_id,
+            image_id: report.image_id,
             id_key_digest: report.id_key_digest,
             author_key_digest: report.key_info.author_key_enabled().then_some(report.author_key_digest),
         };

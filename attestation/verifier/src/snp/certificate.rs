@@ -10,6 +10,8 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{self, Decode, Encode, Reader, SliceReader};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
 use super::anchors::EMULATED_OID;
@@ -59,6 +61,8 @@ pub(crate) enum CertificateError {
     NotRsa,
     #[error("may not sign certificates")]
     NotAuthority,
+    #[error("is signed with a key that may not sign revocation lists")]
+    NotCrlAuthority,
     #[error("is an authority, which a signing chip's certificate must not be")]
     Authority,
     #[error("is not signed by the certificate above it")]
@@ -71,6 +75,37 @@ pub(crate) enum CertificateError {
     Expired(Time),
     #[error("can't be checked against a time before 1970")]
     Clock,
+}
+
+/// Are both algorithm identifiers of a signed document RSA-PSS as AMD uses it?
+pub(super) fn check_algorithm(
+    outside: &AlgorithmIdentifierOwned,
+    inside: &AlgorithmIdentifierOwned,
+) -> Result<(), CertificateError> {
+    if outside != inside {
+        return Err(CertificateError::TwoAlgorithms);
+    }
+    let parameters = outside.parameters.as_ref().map(Encode::to_der).transpose()?.unwrap_or_default();
+    let with_trailer = || {
+        let mut with = [PSS_SHA384, PSS_TRAILER].concat();
+        with[1] += PSS_TRAILER.len() as u8;
+        with
+    };
+    if outside.oid != RSASSA_PSS || (parameters != PSS_SHA384 && parameters != with_trailer()) {
+        return Err(CertificateError::Algorithm);
+    }
+    Ok(())
+}
+
+/// Where the signed part of a document stands that is a sequence of that part, algorithm and signature.
+pub(super) fn signed_range(document: &[u8]) -> Result<Range<usize>, der::Error> {
+    let mut outer = SliceReader::new(document)?;
+    outer.sequence(|inner: &mut SliceReader<'_>| -> Result<_, der::Error> {
+        let start = usize::try_from(inner.position())?;
+        let length = inner.tlv_bytes()?.len();
+        inner.drain(inner.remaining_len())?;
+        Ok(start..start + length)
+    })
 }
 
 /// A certificate that can be read and has the profile's form. Nothing about it is trusted yet.
@@ -93,13 +128,7 @@ impl Certificate {
             bytes.to_vec()
         };
         let parsed = x509_cert::Certificate::from_der(&der)?;
-        let mut outer = SliceReader::new(&der)?;
-        let signed = outer.sequence(|inner: &mut SliceReader<'_>| -> Result<_, der::Error> {
-            let start = usize::try_from(inner.position())?;
-            let length = inner.tlv_bytes()?.len();
-            inner.drain(inner.remaining_len())?;
-            Ok(start..start + length)
-        })?;
+        let signed = signed_range(&der)?;
         let certificate = Self { der, signed, parsed };
         certificate.check_form()?;
         Ok(certificate)
@@ -110,19 +139,7 @@ impl Certificate {
         if body.version() != Version::V3 {
             return Err(CertificateError::Version);
         }
-        let algorithm = self.parsed.signature_algorithm();
-        if algorithm != body.signature() {
-            return Err(CertificateError::TwoAlgorithms);
-        }
-        let parameters = algorithm.parameters.as_ref().map(Encode::to_der).transpose()?.unwrap_or_default();
-        let with_trailer = || {
-            let mut with = [PSS_SHA384, PSS_TRAILER].concat();
-            with[1] += PSS_TRAILER.len() as u8;
-            with
-        };
-        if algorithm.oid != RSASSA_PSS || (parameters != PSS_SHA384 && parameters != with_trailer()) {
-            return Err(CertificateError::Algorithm);
-        }
+        check_algorithm(self.parsed.signature_algorithm(), body.signature())?;
         let extensions = body.extensions().map(Vec::as_slice).unwrap_or_default();
         for (n, extension) in extensions.iter().enumerate() {
             let oid = extension.extn_id;
@@ -214,21 +231,46 @@ impl Certificate {
         if self.parsed.tbs_certificate().issuer() != authority.subject() {
             return Err(CertificateError::Issuer);
         }
-        let key = authority.parsed.tbs_certificate().subject_public_key_info();
+        let signature = self.parsed.signature().as_bytes().ok_or(CertificateError::Signature)?;
+        authority.check_signed(&self.der, self.signed.clone(), signature, known)
+    }
+
+    /// Has this certificate's key signed that part of a document?
+    pub(crate) fn check_signed(
+        &self,
+        document: &[u8],
+        signed: Range<usize>,
+        signature: &[u8],
+        known: &Verified,
+    ) -> Result<(), CertificateError> {
+        let key = self.parsed.tbs_certificate().subject_public_key_info();
         if key.algorithm.oid != RSA_ENCRYPTION {
             return Err(CertificateError::NotRsa);
         }
         let key = key.subject_public_key.as_bytes().ok_or(CertificateError::NotRsa)?;
-        let memo = Verified::key(key, &self.der);
+        let memo = Verified::key(key, document);
         if known.is_known(&memo) {
             return Ok(());
         }
-        let signature = self.parsed.signature().as_bytes().ok_or(CertificateError::Signature)?;
         UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA384, key)
-            .verify(&self.der[self.signed.clone()], signature)
+            .verify(&document[signed], signature)
             .map_err(|_| CertificateError::Signature)?;
         known.remember(memo);
         Ok(())
+    }
+
+    /// What its issuer calls it.
+    pub(crate) fn serial(&self) -> &SerialNumber {
+        self.parsed.tbs_certificate().serial_number()
+    }
+
+    /// May it sign revocation lists?
+    pub(crate) fn check_crl_authority(&self) -> Result<(), CertificateError> {
+        let usage = self.extension(KEY_USAGE).map(|(value, _)| KeyUsage::from_der(value));
+        match usage.transpose()? {
+            Some(usage) if usage.crl_sign() => Ok(()),
+            _ => Err(CertificateError::NotCrlAuthority),
+        }
     }
 
     /// The P-384 key as an uncompressed point.

@@ -1,7 +1,9 @@
 //! What a report says about guest and platform, once it is known to be genuine.
 
 use serde::Serialize;
-use tee_evidence::snp::{FirmwareVersion, GuestPolicy, Product, SigningKey, Tcb};
+use tee_evidence::snp::{
+    Cpuid, FirmwareVersion, GuestPolicy, Line, MitigationVectors, PlatformInfo, Product, SigningKey, Tcb,
+};
 
 use crate::verdict::{hex_string, optional_hex_string};
 
@@ -10,6 +12,10 @@ use crate::verdict::{hex_string, optional_hex_string};
 pub struct SnpClaims {
     /// Processor.
     pub product: Product,
+    /// Which processors' microcode versions are comparable with this one's.
+    pub line: Line,
+    /// Family, model and stepping; not in reports of version 2.
+    pub cpuid: Option<Cpuid>,
     /// Version of the report.
     pub report_version: u32,
     /// Which kind of key signed.
@@ -32,16 +38,28 @@ pub struct SnpClaims {
     pub tcb: TcbVersions,
     /// Firmware that runs now.
     pub firmware: FirmwareVersion,
+    /// Firmware that the platform can't be rolled back behind.
+    pub committed_firmware: FirmwareVersion,
     /// Policy that the guest was launched with, and what its bits mean.
     pub policy: PolicyBits,
     /// Platform info as in the report.
     pub platform_info: u64,
+    /// What its bits mean.
+    pub platform: PlatformBits,
     /// The firmware found no aliased memory.
     pub alias_check: bool,
+    /// Mitigations in force; only in reports of version 5.
+    pub mitigations: Option<MitigationVectors>,
     /// Privilege level that asked.
     pub vmpl: u32,
     /// Security version of the guest.
     pub guest_svn: u32,
+    /// Family of the guest image, from its ID block.
+    #[serde(serialize_with = "hex_string")]
+    pub family_id: [u8; 16],
+    /// Image, from its ID block.
+    #[serde(serialize_with = "hex_string")]
+    pub image_id: [u8; 16],
     /// Key that signed the ID block; zero if there was none.
     #[serde(serialize_with = "hex_string")]
     pub id_key_digest: [u8; 48],
@@ -68,6 +86,8 @@ pub struct TcbVersions {
 pub struct PolicyBits {
     /// As in the report.
     pub bits: u64,
+    /// Lowest ABI version of the firmware, (major, minor).
+    pub abi: (u8, u8),
     /// The host may read and write guest memory.
     pub debug: bool,
     /// A migration agent may export the guest.
@@ -76,16 +96,66 @@ pub struct PolicyBits {
     pub smt: bool,
     /// Runs on one socket only.
     pub single_socket: bool,
+    /// CXL devices may be attached.
+    pub cxl: bool,
+    /// Memory must be encrypted with AES-256-XTS.
+    pub aes_256_xts: bool,
+    /// Power readings, a side channel, must be off.
+    pub rapl_disabled: bool,
+    /// The host must not see the ciphertext of guest memory.
+    pub ciphertext_hiding: bool,
+    /// The host must not swap or move guest pages.
+    pub page_swap_disabled: bool,
 }
 
 impl From<GuestPolicy> for PolicyBits {
     fn from(policy: GuestPolicy) -> Self {
         Self {
             bits: policy.0,
+            abi: policy.abi(),
             debug: policy.debug(),
             migrate_ma: policy.migrate_ma(),
             smt: policy.smt(),
             single_socket: policy.single_socket(),
+            cxl: policy.cxl(),
+            aes_256_xts: policy.aes_256_xts(),
+            rapl_disabled: policy.rapl_disabled(),
+            ciphertext_hiding: policy.ciphertext_hiding(),
+            page_swap_disabled: policy.page_swap_disabled(),
+        }
+    }
+}
+
+/// The platform's settings for people. The firmware holds it to the guest's policy: what that demands is
+/// on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PlatformBits {
+    /// SMT is on.
+    pub smt: bool,
+    /// Transparent memory encryption is on.
+    pub tsme: bool,
+    /// Memory has ECC.
+    pub ecc: bool,
+    /// Power readings are off.
+    pub rapl_disabled: bool,
+    /// The host can't see the ciphertext of guest memory.
+    pub ciphertext_hiding: bool,
+    /// The firmware found no aliased memory.
+    pub alias_check: bool,
+    /// Trusted I/O is on.
+    pub tio: bool,
+}
+
+impl From<PlatformInfo> for PlatformBits {
+    fn from(info: PlatformInfo) -> Self {
+        Self {
+            smt: info.smt(),
+            tsme: info.tsme(),
+            ecc: info.ecc(),
+            rapl_disabled: info.rapl_disabled(),
+            ciphertext_hiding: info.ciphertext_hiding(),
+            alias_check: info.alias_check(),
+            tio: info.tio(),
         }
     }
 }

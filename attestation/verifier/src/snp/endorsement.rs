@@ -9,12 +9,21 @@ use super::certificate::Certificate;
 use crate::Denial;
 use crate::denial::refuse;
 
+const STRUCTURE_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.1");
 const PRODUCT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.2");
 const BOOTLOADER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.1");
 const TEE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.2");
 const SNP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.3");
 const MICROCODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.8");
 const FMC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.9");
+/// Patch levels 4 to 7, which no product uses: bytes of the TCB version that are zero. Turin's certificates
+/// leave the first one out.
+const UNUSED: [ObjectIdentifier; 4] = [
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.4"),
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.5"),
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.6"),
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.7"),
+];
 const HARDWARE_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.4");
 const CSP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.5");
 
@@ -48,6 +57,18 @@ impl Endorsement {
     /// Reads what a certificate of that kind must say, and refuses what it must not say.
     pub(crate) fn read(certificate: &Certificate, kind: SigningKey) -> Result<Self, Denial> {
         let product = Self::product_of(certificate)?;
+        let structure = number(certificate, STRUCTURE_VERSION, "structure version")?;
+        if structure > 1 {
+            return refuse!(
+                CertificateChain,
+                "signing certificate is of structure version {structure}, which is not known"
+            );
+        }
+        for oid in UNUSED {
+            if certificate.extension(oid).is_some() && number(certificate, oid, "unused patch level")? != 0 {
+                return refuse!(CertificateChain, "signing certificate states an unused patch level ({oid})");
+            }
+        }
         let fmc = match product {
             Product::Turin => Some(number(certificate, FMC, "fmc")?),
             Product::Milan | Product::Genoa => {

@@ -7,9 +7,11 @@ use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use tee_evidence::snp::{
     ALGORITHM_ECDSA_P384_SHA384, CertEntry, CertKind, Product, RawReport, Report, SigningKey,
 };
+use x509_cert::time::Time;
 
 use super::anchors::{Anchor, Anchors, emulated_trust};
 use super::certificate::{Certificate, CertificateError};
+use super::crl::Crl;
 use super::endorsement::Endorsement;
 use crate::checks::Checks;
 use crate::denial::refuse;
@@ -41,7 +43,18 @@ pub struct Evidence {
     ark: Certificate,
     ask: Certificate,
     vek: Certificate,
+    crls: Vec<Vec<u8>>,
     checks: Checks,
+}
+
+/// Whether evidence needs a revocation list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Revocation {
+    /// The root's own list, in force now, must be there and must not name ASK or ASVK.
+    #[default]
+    Required,
+    /// No list is asked for, so a key that AMD has withdrawn is not noticed. Every verdict says so.
+    Waived,
 }
 
 /// A report whose signature leads to a trusted root; it still may be of another session or guest.
@@ -57,7 +70,8 @@ pub struct SignatureChecked {
 
 impl Evidence {
     /// Reads a report of 1184 bytes and the certificates that came with it or that the relying party
-    /// keeps: ARK, ASK (or ASVK), and VCEK or VLEK, DER or PEM. Others are not looked at.
+    /// keeps: ARK, ASK (or ASVK), VCEK or VLEK, and any number of revocation lists, DER or PEM. Others are not
+    /// looked at.
     pub fn parse(report: &[u8], chain: &[CertEntry]) -> Result<Self, Denial> {
         let mut checks = Checks::new(PLAN);
         let (raw, report) = checks.run("report_layout", || {
@@ -84,7 +98,9 @@ impl Evidence {
             );
             Ok((found, format!("{}, ASK, ARK", kind_name(key))))
         })?;
-        Ok(Self { raw, report, key, ark, ask, vek, checks })
+        let lists = chain.iter().filter(|entry| entry.kind == CertKind::Crl);
+        let crls = lists.map(|entry| entry.data.clone()).collect();
+        Ok(Self { raw, report, key, ark, ask, vek, crls, checks })
     }
 
     /// The report as it claims to be, for error messages and for finding collateral.
@@ -94,7 +110,15 @@ impl Evidence {
 
     /// Checks that the report is signed by a key that a trusted root endorses at this time, and that the
     /// endorsement is the one for this report's product, chip and TCB.
-    pub fn check_signature(self, anchors: &Anchors, now: SystemTime) -> Result<SignatureChecked, Denial> {
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn check_signature(
+        self,
+        anchors: &Anchors,
+        revocation: Revocation,
+        now: SystemTime,
+    ) -> Result<SignatureChecked, Denial> {
         let mut checks = self.checks.clone();
         let product = checks.run("product", || {
             let product = self.check_product()?;
@@ -105,7 +129,13 @@ impl Evidence {
             let value = trust.to_string();
             Ok((trust, value))
         })?;
-        checks.not_checked("crl", "no revocation list is consulted");
+        match revocation {
+            Revocation::Required => checks.pass("crl", || self.check_crl(anchors, now))?,
+            Revocation::Waived => checks.not_checked(
+                "crl",
+                "whoever appraises asked for no revocation list: keys that AMD withdrew are not noticed",
+            ),
+        }
         checks.pass("signature", || {
             self.check_ecdsa()?;
             Ok("ECDSA P-384 with SHA-384".to_owned())
@@ -220,6 +250,55 @@ impl Evidence {
         Ok(trust)
     }
 
+    /// Is there a list that the chain's root signed and that is in force, and does none name a certificate
+    /// between root and VEK? A list that is too old still counts against what it names. The ones that
+    /// can't be used are the sender's mistake or mischief, and change nothing.
+    fn check_crl(&self, anchors: &Anchors, now: SystemTime) -> Result<String, Denial> {
+        let mut newest: Option<Time> = None;
+        let mut problem = None;
+        for bytes in &self.crls {
+            let read = Crl::parse(bytes).and_then(|crl| {
+                crl.check_issued_by(&self.ark, &anchors.verified)?;
+                Ok(crl)
+            });
+            let crl = match read {
+                Ok(crl) => crl,
+                Err(error) => {
+                    problem.get_or_insert(error);
+                    continue;
+                }
+            };
+            for certificate in [&self.ask, &self.ark] {
+                if crl.revokes(certificate.serial()) {
+                    return refuse!(
+                        CertificateChain,
+                        "'{}' (serial {}) is revoked by its root",
+                        certificate.common_name(),
+                        certificate.serial()
+                    );
+                }
+            }
+            let made = crl.this_update();
+            match crl.check_dates(now) {
+                Ok(()) if newest.is_none_or(|other| other.to_unix_duration() < made.to_unix_duration()) => {
+                    newest = Some(made);
+                }
+                Ok(()) => (),
+                // It tells more than one that isn't the root's at all.
+                Err(error) => problem = Some(error),
+            }
+        }
+        match (newest, problem) {
+            (Some(made), _) => Ok(format!("list of {made}: ASK is not revoked")),
+            (None, Some(error)) => {
+                refuse!(Collateral, "revocation list {error}; fetch or import a fresh one")
+            }
+            (None, None) => {
+                refuse!(Collateral, "there is no revocation list; have the host provide it or import it")
+            }
+        }
+    }
+
     /// The common names that AMD gives signing key and report-signing key.
     fn names(&self, product: Product) -> (String, &'static str) {
         match self.key {
@@ -252,7 +331,8 @@ fn check_key_info(report: &Report) -> Result<SigningKey, Denial> {
     if !info.reserved_is_zero() {
         return refuse!(Evidence, "key info {:#x} has reserved bits set", info.0);
     }
-    if info.mask_chip_key() {
+    // A provider's VLEK may well be in use where the chip's own key isn't.
+    if info.mask_chip_key() && info.signing_key() != Some(SigningKey::Vlek) {
         return refuse!(Evidence, "platform masks its chip key, so its reports are not signed");
     }
     if !info.author_key_enabled() && report.author_key_digest != [0; 48] {

@@ -5,15 +5,17 @@ mod anchors;
 mod appraisal;
 mod certificate;
 mod claims;
+mod crl;
 mod endorsement;
 mod evidence;
 mod memo;
+pub mod minima;
 mod reference;
 
 pub use anchors::{AnchorError, Anchors, EMULATED_OID};
 pub use appraisal::Session;
-pub use claims::{PolicyBits, SnpClaims, TcbVersions};
-pub use evidence::{Evidence, SignatureChecked};
+pub use claims::{PlatformBits, PolicyBits, SnpClaims, TcbVersions};
+pub use evidence::{Evidence, Revocation, SignatureChecked};
 pub use reference::SnpReference;
 /// Callers speak of evidence in the verifier's terms alone.
 pub use tee_evidence::snp::{Tcb, json::from_kbs};

@@ -1,13 +1,19 @@
 //! What a policy demands of SEV-SNP guests.
 
-use tee_evidence::snp::{Product, Tcb};
+use std::collections::BTreeMap;
+
+use tee_evidence::snp::{Line, Product, Tcb};
 
 /// Reference values for SEV-SNP. `Default` is the strictest about the guest and asks nothing of the TCB.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnpReference {
-    /// Lowest version of each component, for reported, committed and launch TCB. `fmc` counts only where
-    /// the product has one; without it, the product's FMC may have any version.
+    /// Lowest version of each component, for reported, committed and launch TCB, of processors that
+    /// `line_minima` doesn't name. `fmc` counts only where the product has one; without it, the product's FMC
+    /// may have any version.
     pub minimum_tcb: Tcb,
+    /// The same for one line of processors: their numbers have nothing to do with each other. A processor
+    /// whose line isn't there is held to its product's first line, if that is.
+    pub line_minima: BTreeMap<Line, Tcb>,
     /// Allow guests whose memory the host may debug.
     pub allow_debug: bool,
     /// Allow guests that a migration agent may export.
@@ -31,4 +37,25 @@ pub struct SnpReference {
     pub minimum_guest_svn: u32,
     /// The platform must have checked for aliased memory (BadRAM, CVE-2024-21944).
     pub require_alias_check: bool,
+    /// Bits that launch and current mitigation vector must both have. If any, only reports of version 5 do.
+    pub required_mitigations: u64,
+    /// The guest's policy must keep it on one socket.
+    pub require_single_socket: bool,
+    /// The guest's policy must demand that the host can't see the ciphertext of its memory.
+    pub require_ciphertext_hiding: bool,
+    /// The guest's policy must demand that power readings are off.
+    pub require_rapl_disabled: bool,
+}
+
+impl SnpReference {
+    /// The minimum for a line of processors, and whose it is.
+    pub(crate) fn minimum(&self, line: Line) -> (Tcb, &'static str) {
+        let first = Line::of(line.product(), None);
+        for line in [line, first] {
+            if let Some(minimum) = self.line_minima.get(&line) {
+                return (*minimum, line.name());
+            }
+        }
+        (self.minimum_tcb, "all")
+    }
 }

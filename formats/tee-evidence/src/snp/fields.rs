@@ -38,6 +38,26 @@ impl GuestPolicy {
     pub const fn single_socket(self) -> bool {
         self.bit(20)
     }
+    /// Bit 21: CXL devices may be attached.
+    pub const fn cxl(self) -> bool {
+        self.bit(21)
+    }
+    /// Bit 22: memory must be encrypted with AES-256-XTS.
+    pub const fn aes_256_xts(self) -> bool {
+        self.bit(22)
+    }
+    /// Bit 23: running average power limits, a side channel, must be off.
+    pub const fn rapl_disabled(self) -> bool {
+        self.bit(23)
+    }
+    /// Bit 24: the host must not be able to read the ciphertext of guest memory.
+    pub const fn ciphertext_hiding(self) -> bool {
+        self.bit(24)
+    }
+    /// Bit 25: the host must not be able to swap guest pages out or move them.
+    pub const fn page_swap_disabled(self) -> bool {
+        self.bit(25)
+    }
     /// Are all bits without a meaning zero?
     pub const fn reserved_is_zero(self) -> bool {
         self.0 & Self::RESERVED == 0
@@ -65,9 +85,21 @@ impl PlatformInfo {
     pub const fn ecc(self) -> bool {
         self.0 >> 2 & 1 == 1
     }
+    /// Bit 3: running average power limits are off.
+    pub const fn rapl_disabled(self) -> bool {
+        self.0 >> 3 & 1 == 1
+    }
+    /// Bit 4: ciphertext of guest memory is hidden from the host.
+    pub const fn ciphertext_hiding(self) -> bool {
+        self.0 >> 4 & 1 == 1
+    }
     /// Bit 5: the firmware found no aliased memory since reset (BadRAM, CVE-2024-21944).
     pub const fn alias_check(self) -> bool {
         self.0 >> 5 & 1 == 1
+    }
+    /// Bit 7: trusted I/O is on.
+    pub const fn tio(self) -> bool {
+        self.0 >> 7 & 1 == 1
     }
 }
 
@@ -156,6 +188,68 @@ impl Product {
         match self {
             Self::Milan | Self::Genoa => 64,
             Self::Turin => 8,
+        }
+    }
+}
+
+/// The processors of a product whose microcode versions can be compared with each other: each line counts
+/// its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// EPYC 7003.
+    Milan,
+    /// EPYC 7003 with stacked cache.
+    MilanX,
+    /// EPYC 9004.
+    Genoa,
+    /// EPYC 9004 with stacked cache.
+    GenoaX,
+    /// EPYC 97x4 and, with the same microcode, EPYC 8004 (Siena).
+    Bergamo,
+    /// EPYC 9005.
+    Turin,
+    /// EPYC 9005 with dense cores.
+    TurinDense,
+}
+
+impl Line {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Milan, Self::MilanX, Self::Genoa, Self::GenoaX, Self::Bergamo, Self::Turin, Self::TurinDense];
+
+    /// The line of a processor, as reports of version 3 and later tell it; of the others, a product's first.
+    pub const fn of(product: Product, cpuid: Option<Cpuid>) -> Self {
+        match (product, cpuid) {
+            (Product::Milan, Some(Cpuid { model: 0x01, stepping: 2, .. })) => Self::MilanX,
+            (Product::Milan, _) => Self::Milan,
+            (Product::Genoa, Some(Cpuid { model: 0x11, stepping: 2, .. })) => Self::GenoaX,
+            (Product::Genoa, Some(Cpuid { model: 0xa0..=0xaf, .. })) => Self::Bergamo,
+            (Product::Genoa, _) => Self::Genoa,
+            (Product::Turin, Some(Cpuid { model: 0x10..=0x1f, .. })) => Self::TurinDense,
+            (Product::Turin, _) => Self::Turin,
+        }
+    }
+
+    /// The product that it belongs to: whose root, and whose layout of the TCB version.
+    pub const fn product(self) -> Product {
+        match self {
+            Self::Milan | Self::MilanX => Product::Milan,
+            Self::Genoa | Self::GenoaX | Self::Bergamo => Product::Genoa,
+            Self::Turin | Self::TurinDense => Product::Turin,
+        }
+    }
+
+    /// The name in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Milan => "milan",
+            Self::MilanX => "milan-x",
+            Self::Genoa => "genoa",
+            Self::GenoaX => "genoa-x",
+            Self::Bergamo => "bergamo",
+            Self::Turin => "turin",
+            Self::TurinDense => "turin-dense",
         }
     }
 }
@@ -253,7 +347,7 @@ pub struct FirmwareVersion {
 }
 
 /// LAUNCH_MIT_VECTOR and CURRENT_MIT_VECTOR of version 5 reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct MitigationVectors {
     /// Mitigations in force when the guest was launched.
     pub launch: u64,
@@ -281,6 +375,25 @@ mod tests {
     fn a_tcb_in_the_other_layout_is_refused() {
         assert!(RawTcb([1, 2, 3, 4, 0, 0, 0, 8]).decode(TcbLayout::Legacy).is_err());
         assert!(RawTcb([1, 2, 0, 0, 0, 0, 7, 8]).decode(TcbLayout::Turin).is_err());
+    }
+
+    #[test]
+    fn lines_are_told_by_model_and_stepping() {
+        let line = |family, model, stepping| {
+            let cpuid = Cpuid { family, model, stepping };
+            Line::of(Product::from_cpuid(cpuid).unwrap(), Some(cpuid))
+        };
+        assert_eq!(line(0x19, 0x01, 1), Line::Milan);
+        assert_eq!(line(0x19, 0x01, 2), Line::MilanX);
+        assert_eq!(line(0x19, 0x11, 1), Line::Genoa);
+        assert_eq!(line(0x19, 0x11, 2), Line::GenoaX);
+        assert_eq!(line(0x19, 0xa0, 2), Line::Bergamo);
+        assert_eq!(line(0x1a, 0x02, 1), Line::Turin);
+        assert_eq!(line(0x1a, 0x11, 0), Line::TurinDense);
+        for product in Product::ALL {
+            let first = Line::of(product, None);
+            assert_eq!((first.product(), first.name()), (product, product.name().to_lowercase().as_str()));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod report;
 
 pub use certs::{CertEntry, CertKind, CertificateTable, TableError};
 pub use fields::{
-    Cpuid, FirmwareVersion, GuestPolicy, KeyInfo, MitigationVectors, PlatformInfo, Product, RawTcb,
+    Cpuid, FirmwareVersion, GuestPolicy, KeyInfo, Line, MitigationVectors, PlatformInfo, Product, RawTcb,
     SigningKey, Tcb, TcbError, TcbLayout,
 };
 pub use report::{ALGORITHM_ECDSA_P384_SHA384, RawReport, Report, ReportError, Signature, offset};

@@ -3,8 +3,8 @@
 use tee_evidence::snp::{Product, SigningKey};
 
 use super::synthetic::{
-    OID_BOOTLOADER, OID_CSP, OID_FMC, OID_HARDWARE_ID, OID_MICROCODE, OID_PRODUCT, OID_SNP, OID_TEE, Whose,
-    World, number, tcb, text, tlv,
+    OID_BOOTLOADER, OID_CSP, OID_FMC, OID_HARDWARE_ID, OID_MICROCODE, OID_PRODUCT, OID_SNP, OID_STRUCTURE,
+    OID_TEE, Whose, World, number, tcb, text, tlv,
 };
 use super::{refused, refused_in};
 use crate::Check;
@@ -19,10 +19,11 @@ fn turin() -> World {
 
 #[test]
 fn each_extension_must_be_there() {
-    for oid in [OID_PRODUCT, OID_BOOTLOADER, OID_TEE, OID_SNP, OID_MICROCODE, OID_HARDWARE_ID] {
+    for oid in [OID_STRUCTURE, OID_PRODUCT, OID_BOOTLOADER, OID_TEE, OID_SNP, OID_MICROCODE, OID_HARDWARE_ID]
+    {
         refused(Check::CertificateChain, oid, |world| world.vek.remove(oid));
     }
-    for oid in [OID_PRODUCT, OID_BOOTLOADER, OID_TEE, OID_SNP, OID_MICROCODE, OID_CSP] {
+    for oid in [OID_STRUCTURE, OID_PRODUCT, OID_BOOTLOADER, OID_TEE, OID_SNP, OID_MICROCODE, OID_CSP] {
         refused_in(vlek(), Check::CertificateChain, oid, |world| world.vek.remove(oid));
     }
     refused_in(turin(), Check::CertificateChain, "fmc", |world| world.vek.remove(OID_FMC));
@@ -60,6 +61,20 @@ fn values_of_another_type_are_refused() {
     for value in [tlv(0x0c, b"Milan-B0"), text("Milano"), text("milan-B0"), text("Naples"), text(""), vec![]]
     {
         refused(Check::CertificateChain, "product", |world| world.vek.set(OID_PRODUCT, false, value));
+    }
+}
+
+#[test]
+fn values_without_a_meaning_are_refused() {
+    refused(Check::CertificateChain, "a later structure", |world| {
+        world.vek.set(OID_STRUCTURE, false, number(2));
+    });
+    for n in 4..=7 {
+        let oid = format!("1.3.6.1.4.1.3704.1.3.{n}");
+        refused(Check::CertificateChain, &oid, |world| world.vek.set(&oid, false, number(1)));
+        let mut world = World::milan();
+        world.vek.set(&oid, false, number(0));
+        world.grant().unwrap();
     }
 }
 

@@ -8,6 +8,7 @@ use tee_evidence::snp::{CertEntry, CertKind, RawReport};
 use super::synthetic::World;
 use crate::snp::Anchors;
 use crate::snp::certificate::Certificate;
+use crate::snp::crl::Crl;
 
 struct Fixed {
     world: World,
@@ -30,7 +31,7 @@ proptest! {
 
     #[test]
     fn a_changed_byte_in_a_certificate_is_refused(
-        which in 0usize..3, at in any::<prop::sample::Index>(), bits in 1u8..,
+        which in 0usize..4, at in any::<prop::sample::Index>(), bits in 1u8..,
     ) {
         let Fixed { world, report, chain } = fixed();
         prop_assert!(world.appraise(report.as_bytes(), chain).is_ok());
@@ -67,6 +68,7 @@ proptest! {
         let bytes = if pem { [b"-----BEGIN CERTIFICATE-----\n", &bytes[..]].concat() } else { bytes };
         let _ = Certificate::parse(&bytes);
         let _ = Anchors::amd().with_emulated(&bytes);
+        let _ = Crl::parse(&bytes);
     }
 
     #[test]

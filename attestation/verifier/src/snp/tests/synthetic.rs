@@ -14,7 +14,7 @@ use tee_evidence::snp::{
 };
 use x509_cert::der::asn1::ObjectIdentifier;
 
-use crate::snp::{Anchors, EMULATED_OID, Evidence, Session, SnpReference};
+use crate::snp::{Anchors, EMULATED_OID, Evidence, Revocation, Session, SnpReference};
 use crate::{Appraised, Denial, Grant, LaunchDigest, ReferenceValues, TeeKind};
 
 pub(super) const DAY: u64 = 24 * 60 * 60;
@@ -108,6 +108,7 @@ pub(super) const P384: &str = "1.3.132.0.34";
 #[derive(Clone)]
 pub(super) struct Cert {
     pub(super) version: u8,
+    pub(super) serial: Vec<u8>,
     pub(super) inner_algorithm: Vec<u8>,
     pub(super) outer_algorithm: Vec<u8>,
     pub(super) issuer: Vec<u8>,
@@ -125,6 +126,7 @@ impl Cert {
         let algorithm = hex::decode(SHA384_PSS).unwrap();
         Self {
             version: 2,
+            serial: vec![2, 1, 0],
             inner_algorithm: algorithm.clone(),
             outer_algorithm: algorithm,
             issuer: name(issuer),
@@ -156,14 +158,11 @@ impl Cert {
         let extensions: Vec<u8> = self
             .extensions
             .iter()
-            .flat_map(|(at, critical, value)| {
-                let critical: &[u8] = if *critical { &[1, 1, 0xff] } else { &[] };
-                sequence(&[&oid(at), critical, &tlv(4, value)])
-            })
+            .flat_map(|(at, critical, value)| extension(at, *critical, value))
             .collect();
         let body = sequence(&[
             &tlv(0xa0, &[2, 1, self.version]),
-            &[2, 1, 0],
+            &self.serial,
             &self.inner_algorithm,
             &self.issuer,
             &sequence(&[&time(self.from), &time(self.to)]),
@@ -171,11 +170,78 @@ impl Cert {
             &self.spki,
             &tlv(0xa3, &tlv(0x30, &extensions)),
         ]);
-        let key = rsa_key(self.signed_by);
-        let mut signature = vec![0; key.public().modulus_len()];
-        key.sign(&RSA_PSS_SHA384, &SystemRandom::new(), &body, &mut signature).unwrap();
-        sequence(&[&body, &self.outer_algorithm, &tlv(3, &[&[0][..], &signature].concat())])
+        sign(&body, &self.outer_algorithm, self.signed_by)
     }
+}
+
+fn sign(body: &[u8], algorithm: &[u8], signed_by: usize) -> Vec<u8> {
+    let key = rsa_key(signed_by);
+    let mut signature = vec![0; key.public().modulus_len()];
+    key.sign(&RSA_PSS_SHA384, &SystemRandom::new(), body, &mut signature).unwrap();
+    sequence(&[body, algorithm, &tlv(3, &[&[0][..], &signature].concat())])
+}
+
+/// Serial numbers of ARK and ASK, as DER.
+pub(super) const ARK_SERIAL: [u8; 5] = [2, 3, 1, 0, 0];
+pub(super) const ASK_SERIAL: [u8; 5] = [2, 3, 1, 0, 1];
+
+/// A revocation list to be.
+#[derive(Clone)]
+pub(super) struct List {
+    pub(super) algorithm: Vec<u8>,
+    pub(super) issuer: Vec<u8>,
+    pub(super) from: u64,
+    pub(super) to: Option<u64>,
+    /// Serial numbers as DER.
+    pub(super) revoked: Vec<Vec<u8>>,
+    pub(super) entry_extensions: Vec<u8>,
+    pub(super) extensions: Vec<u8>,
+    pub(super) signed_by: usize,
+}
+
+impl List {
+    fn new(issuer: &str) -> Self {
+        Self {
+            algorithm: hex::decode(SHA384_PSS).unwrap(),
+            issuer: name(issuer),
+            from: NOW - DAY,
+            to: Some(NOW + DAY),
+            revoked: Vec::new(),
+            entry_extensions: Vec::new(),
+            extensions: extension("2.5.29.20", false, &[2, 1, 7]),
+            signed_by: ARK,
+        }
+    }
+
+    pub(super) fn issue(&self) -> Vec<u8> {
+        let entries: Vec<u8> = self
+            .revoked
+            .iter()
+            .flat_map(|serial| {
+                let extensions = if self.entry_extensions.is_empty() {
+                    Vec::new()
+                } else {
+                    tlv(0x30, &self.entry_extensions)
+                };
+                sequence(&[serial, &time(NOW - DAY), &extensions])
+            })
+            .collect();
+        let body = sequence(&[
+            &[2, 1, 1],
+            &self.algorithm,
+            &self.issuer,
+            &time(self.from),
+            &self.to.map(time).unwrap_or_default(),
+            &if entries.is_empty() { entries } else { tlv(0x30, &entries) },
+            &tlv(0xa0, &tlv(0x30, &self.extensions)),
+        ]);
+        sign(&body, &self.algorithm, self.signed_by)
+    }
+}
+
+pub(super) fn extension(at: &str, critical: bool, value: &[u8]) -> Vec<u8> {
+    let critical: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
+    sequence(&[&oid(at), critical, &tlv(4, value)])
 }
 
 /// Whose chain it is to look like.
@@ -192,6 +258,8 @@ pub(super) struct World {
     pub(super) ark: Cert,
     pub(super) ask: Cert,
     pub(super) vek: Cert,
+    pub(super) lists: Vec<List>,
+    pub(super) revocation: Revocation,
     pub(super) report: Report,
     pub(super) signer: EcdsaKeyPair,
     /// Roots that are trusted; none: the chain's own.
@@ -208,6 +276,7 @@ pub(super) fn ec_key() -> EcdsaKeyPair {
     EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, key.as_ref(), &random).unwrap()
 }
 
+pub(super) const OID_STRUCTURE: &str = "1.3.6.1.4.1.3704.1.1";
 pub(super) const OID_PRODUCT: &str = "1.3.6.1.4.1.3704.1.2";
 pub(super) const OID_BOOTLOADER: &str = "1.3.6.1.4.1.3704.1.3.1";
 pub(super) const OID_TEE: &str = "1.3.6.1.4.1.3704.1.3.2";
@@ -238,13 +307,15 @@ impl World {
         };
         let mut ark = Cert::new(&ark_name, &ark_name, rsa_spki(ARK), ARK).authority();
         let mut ask = Cert::new(&ark_name, &ask_name, rsa_spki(ASK), ARK).authority();
+        ark.serial = ARK_SERIAL.into();
+        ask.serial = ASK_SERIAL.into();
         let point = signer.public_key().as_ref();
         let mut vek = Cert::new(&ask_name, &vek_name, ec_spki(P384, point), ASK);
         let product_text = match (product, key) {
             (Product::Milan, SigningKey::Vcek) => "Milan-B0",
             _ => product.name(),
         };
-        vek.set("1.3.6.1.4.1.3704.1.1", false, number(1));
+        vek.set(OID_STRUCTURE, false, number(u8::from(product == Product::Turin)));
         vek.set(OID_PRODUCT, false, text(product_text));
         vek.set(OID_BOOTLOADER, false, number(tcb.bootloader));
         vek.set(OID_TEE, false, number(tcb.tee));
@@ -309,6 +380,8 @@ impl World {
             ark,
             ask,
             vek,
+            lists: vec![List::new(&ark_name)],
+            revocation: Revocation::Required,
             report,
             signer,
             anchors: None,
@@ -358,9 +431,11 @@ impl World {
     }
 
     pub(super) fn chain(&self) -> Vec<CertEntry> {
-        [(CertKind::Ark, &self.ark), (CertKind::Ask, &self.ask), (self.vek_kind, &self.vek)]
-            .map(|(kind, cert)| CertEntry { kind, data: cert.issue() })
-            .into()
+        let certificates =
+            [(CertKind::Ark, &self.ark), (CertKind::Ask, &self.ask), (self.vek_kind, &self.vek)]
+                .map(|(kind, cert)| CertEntry { kind, data: cert.issue() });
+        let lists = self.lists.iter().map(|list| CertEntry { kind: CertKind::Crl, data: list.issue() });
+        certificates.into_iter().chain(lists).collect()
     }
 
     pub(super) fn signed(&self) -> RawReport {
@@ -382,7 +457,7 @@ impl World {
             }
         };
         Evidence::parse(report, chain)?
-            .check_signature(&self.anchors.clone().unwrap_or_else(own), at(self.now))?
+            .check_signature(&self.anchors.clone().unwrap_or_else(own), self.revocation, at(self.now))?
             .appraise(&self.session)
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tee_evidence::snp::{CertEntry, CertKind, Product, RawReport, Report, Tcb};
 
 use crate::snp::memo::Verified;
-use crate::snp::{Anchors, Evidence, Session, SnpReference};
+use crate::snp::{Anchors, Evidence, Revocation, Session, SnpReference};
 use crate::{Check, LaunchDigest, ReferenceValues, TeeKind};
 
 /// 2026-01-01, when all of them are valid.
@@ -64,7 +64,7 @@ fn real_reports_are_accepted_and_granted() {
     for (Vector { name, report, chain }, product) in vectors() {
         let evidence = Evidence::parse(&report, &chain).unwrap();
         let checked = evidence
-            .check_signature(&Anchors::amd(), now())
+            .check_signature(&Anchors::amd(), Revocation::Waived, now())
             .unwrap_or_else(|denial| panic!("{name}: {denial}"));
         let appraised =
             checked.appraise(&session(&report)).unwrap_or_else(|denial| panic!("{name}: {denial}"));
@@ -103,7 +103,7 @@ fn a_changed_byte_anywhere_is_refused() {
             let mut report = report.clone();
             report[at] ^= 0x10;
             let refused = Evidence::parse(&report, &chain)
-                .and_then(|evidence| evidence.check_signature(&Anchors::amd(), now()))
+                .and_then(|evidence| evidence.check_signature(&Anchors::amd(), Revocation::Waived, now()))
                 .unwrap_err();
             let expected = [Check::Evidence, Check::Signature, Check::Collateral];
             assert!(expected.contains(&refused.check), "{at:#x}: {refused}");
@@ -117,7 +117,7 @@ fn another_products_or_chips_chain_is_refused() {
     for (n, (Vector { report, .. }, _)) in vectors.iter().enumerate() {
         for (m, (Vector { chain, .. }, _)) in vectors.iter().enumerate() {
             let accepted = Evidence::parse(report, chain)
-                .and_then(|evidence| evidence.check_signature(&Anchors::amd(), now()))
+                .and_then(|evidence| evidence.check_signature(&Anchors::amd(), Revocation::Waived, now()))
                 .is_ok();
             assert_eq!(accepted, n == m);
         }
@@ -129,8 +129,10 @@ fn expired_and_future_chains_are_refused() {
     for (Vector { report, chain, .. }, _) in vectors() {
         for seconds in [0, 1_600_000_000, 2_200_000_000, 4_000_000_000] {
             let then = UNIX_EPOCH + Duration::from_secs(seconds);
-            let denial =
-                Evidence::parse(&report, &chain).unwrap().check_signature(&Anchors::amd(), then).unwrap_err();
+            let denial = Evidence::parse(&report, &chain)
+                .unwrap()
+                .check_signature(&Anchors::amd(), Revocation::Waived, then)
+                .unwrap_err();
             assert_eq!(denial.check, Check::CertificateChain, "{denial}");
         }
     }
@@ -153,8 +155,10 @@ fn a_turin_certificate_is_read_with_its_own_layout() {
     vcek.check_issued_by(&ask, &Verified::default()).unwrap();
     ask.check_issued_by(&ark, &Verified::default()).unwrap();
     assert!(Anchors::amd().find(&ark).is_some());
-    let refused =
-        Evidence::parse(&milan.report, &chain).unwrap().check_signature(&Anchors::amd(), now()).unwrap_err();
+    let refused = Evidence::parse(&milan.report, &chain)
+        .unwrap()
+        .check_signature(&Anchors::amd(), Revocation::Waived, now())
+        .unwrap_err();
     assert_eq!(refused.check, Check::Signature, "{refused}");
 }
 
