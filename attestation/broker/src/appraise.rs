@@ -9,7 +9,7 @@ use sealed_spec::initdata::{self, Initdata, SealpodConfig};
 use sealed_spec::{KeyId, SpecDigest};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use verifier::snp::{Anchors, Evidence, Session, from_kbs};
+use verifier::snp::{Anchors, Evidence, Revocation, Session, from_kbs};
 use verifier::{Appraised, Check, Denial, Trust};
 
 use crate::http::Refused;
@@ -72,7 +72,7 @@ pub(crate) fn appraise(
     let bytes = from_kbs(&*evidence.primary_evidence)
         .map_err(|error| Refused::new(Code::Evidence, error.to_string()))?;
     let appraised = Evidence::parse(bytes.report.as_bytes(), &bytes.certificates)
-        .and_then(|evidence| evidence.check_signature(anchors, now))
+        .and_then(|evidence| evidence.check_signature(anchors, Revocation::Required, now))
         .and_then(|checked| checked.appraise(&session))
         .map_err(denied)?;
     let sealed = match &request.init_data {

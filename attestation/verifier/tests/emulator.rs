@@ -61,7 +61,7 @@ impl Platform {
             ..Default::default()
         };
         Evidence::parse(evidence.report.as_bytes(), &evidence.certificates)?
-            .check_signature(anchors, Revocation::Waived, now)?
+            .check_signature(anchors, Revocation::Required, now)?
             .appraise(&Session { report_data: REPORT_DATA, host_data: HOST_DATA })?
             .grant(&reference)
     }
