@@ -2,7 +2,8 @@
 # make test   installs what is missing, and passes every test
 # make kernel the guest kernel alone (KERNEL_SRC=DIR or TAR for another source)
 # make guest  kernel, firmware image and initrds under target/guest
-# make check  formatting, lints, licences and sources of dependencies
+# make check  formatting, lints, licences and sources of dependencies; the agent for ppc64le where Debian's cross
+#             compiler can be had
 
 BINARIES = -p sealpod -p sealpod-agent -p sealpod-broker -p sealpod-relay -p sealpod-emulator -p initrd
 
@@ -31,6 +32,7 @@ check: setup
 	cargo clippy --workspace --all-targets -- -D warnings
 	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny --no-default-features
 	cargo deny --offline check bans licenses sources
+	cargo xtask ppc64le --check --if-available
 
 setup:
 	@scripts/setup

@@ -1,10 +1,11 @@
 //! Build tasks: `kernel` builds (or finds) the guest kernel, `guest` assembles what a guest boots from, `fuzz` runs a
-//! fuzz target.
+//! fuzz target, `ppc64le` builds the agent for Power.
 
 mod fragment;
 mod fuzz;
 mod guest;
 mod kernel;
+mod ppc64le;
 mod run;
 
 use std::path::PathBuf;
@@ -43,6 +44,18 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Build the agent for powerpc64le with Debian's cross toolchain, fetched into the cache; prints its path
+    Ppc64le {
+        /// Only type-check it
+        #[arg(long)]
+        check: bool,
+        /// Boot the part that talks to the ultravisor in QEMU instead
+        #[arg(long, conflicts_with = "check")]
+        boot: bool,
+        /// Say so and succeed where the toolchain can't be had
+        #[arg(long)]
+        if_available: bool,
+    },
 }
 
 fn main() -> Result<()> {
@@ -57,6 +70,20 @@ fn main() -> Result<()> {
             println!("{}", image.display());
         }
         Task::Fuzz { target, seconds } => fuzz::run(&root, &target, seconds)?,
+        Task::Ppc64le { check, boot, if_available } => {
+            let done = match (check, boot) {
+                (_, true) => ppc64le::boot(&root),
+                (true, false) => ppc64le::run(&root, ppc64le::Goal::Check),
+                (false, false) => ppc64le::run(&root, ppc64le::Goal::Build),
+            };
+            match done {
+                Ok(done) => println!("{done}"),
+                Err(error) if if_available && error.is::<ppc64le::Unavailable>() => {
+                    println!("skipped: {error:#}")
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Task::Guest => {
             let bundle = guest::assemble(&root)?;
             println!("{}", bundle.display());
