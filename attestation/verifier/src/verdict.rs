@@ -170,7 +170,8 @@ impl Verdict {
     pub fn launch_digest(&self) -> Option<&[u8]> {
         match &self.claims {
             Claims::Snp(claims) => Some(&claims.measurement),
-            Claims::Sev(_) | Claims::Pef(_) | Claims::Sample(_) => None,
+            Claims::Sev(claims) => Some(&claims.measurement),
+            Claims::Pef(_) | Claims::Sample(_) => None,
         }
     }
 }

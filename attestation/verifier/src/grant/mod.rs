@@ -2,6 +2,7 @@
 //! every reference value becomes a [`Grant`].
 
 mod pef;
+mod sev;
 mod snp;
 
 use crate::checks::Checks;
@@ -49,7 +50,13 @@ impl Grant {
                 let name = pef::decide(claims, reference, &mut checks)?;
                 (checks, name)
             }
-            Claims::Sev(_) | Claims::Sample(_) => {
+            Claims::Sev(claims) => {
+                let mut checks = Checks::after(made, sev::PLAN);
+                kind(verdict, reference, &mut checks)?;
+                let name = sev::decide(claims, reference, &mut checks)?;
+                (checks, name)
+            }
+            Claims::Sample(_) => {
                 let mut checks = Checks::after(made, &["tee_kind"]);
                 kind(verdict, reference, &mut checks)?;
                 return refuse!(TeeKind, "evidence of kind '{}' is never enough", verdict.tee.name());
@@ -65,9 +72,15 @@ fn kind(verdict: &Verdict, reference: &ReferenceValues, checks: &mut Checks) -> 
         let tee = verdict.tee;
         if tee == TeeKind::Sample || !reference.tee.contains(&tee) {
             let allowed: Vec<_> = reference.tee.iter().map(|kind| kind.name()).collect();
+            let weaker = match &verdict.claims {
+                Claims::Sev(claims) => {
+                    format!(". It is weaker than snp, so a policy has to name it: {}", claims.weaknesses)
+                }
+                _ => String::new(),
+            };
             return refuse!(
                 TeeKind,
-                "evidence is of kind '{}'; the policy allows [{}]",
+                "evidence is of kind '{}'; the policy allows [{}]{weaker}",
                 tee.name(),
                 allowed.join(", ")
             );
