@@ -62,9 +62,42 @@ pub struct Config {
     /// Trust beyond AMD's roots, which are built in.
     #[serde(default)]
     pub trust: Trust,
+    /// Where AMD's certificates and revocation lists come from.
+    #[serde(default)]
+    pub collateral: Collateral,
     /// Bounds on what strangers may use.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// AMD's certificates and revocation lists: a cache, and whom to ask for what isn't in it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collateral {
+    /// Cache directory; `collateral` in the state directory without it.
+    pub cache: Option<PathBuf>,
+    /// Base URLs of key distribution services, asked in this order. None: the cache alone.
+    pub kds: Vec<String>,
+    /// CA file for them; the system's CAs without it.
+    pub ca: Option<PathBuf>,
+    /// May a URL be `http://`, as a mirror's in the same site?
+    pub allow_plain_http: bool,
+    /// Seconds that an attestation waits for a fetch.
+    pub wait_seconds: u64,
+}
+
+impl Default for Collateral {
+    fn default() -> Self {
+        Self { cache: None, kds: Vec::new(), ca: None, allow_plain_http: false, wait_seconds: 10 }
+    }
+}
+
+impl Collateral {
+    /// How long an attestation waits for a fetch: never so long that its own request ends unanswered.
+    #[must_use]
+    pub fn wait(&self, limits: &Limits) -> Duration {
+        Duration::from_secs(self.wait_seconds).min(Duration::from_secs(limits.request_seconds) / 4 * 3)
+    }
 }
 
 /// Trust anchors that the operator adds.
@@ -151,6 +184,9 @@ impl Config {
         for root in &mut config.trust.emulated_roots {
             *root = base.join(&*root);
         }
+        for path in config.collateral.cache.iter_mut().chain(&mut config.collateral.ca) {
+            *path = base.join(&*path);
+        }
         config.check().map_err(|(key, problem)| ConfigError::Value {
             path: path.to_owned(),
             key,
@@ -172,7 +208,8 @@ impl Config {
             }
         }
         let limits = &self.limits;
-        let bounds: [(&'static str, u64, u64, u64); 9] = [
+        let bounds: [(&'static str, u64, u64, u64); 10] = [
+            ("collateral.wait_seconds", self.collateral.wait_seconds, 1, 300),
             ("limits.connections", limits.connections as u64, 1, 65_536),
             ("limits.connections_per_address", limits.connections_per_address as u64, 1, 65_536),
             ("limits.handshake_seconds", limits.handshake_seconds, 1, 300),
@@ -208,6 +245,25 @@ mod tests {
             parse(&format!("{MINIMAL}[trust]\nemulated_roots = [\"ark.pem\", \"/x/ark.pem\"]\n")).unwrap();
         assert_eq!(config.state, Path::new("/etc/sealpod/s"));
         assert_eq!(config.trust.emulated_roots, ["/etc/sealpod/ark.pem", "/x/ark.pem"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn nobody_is_asked_for_collateral_unless_named() {
+        let config = parse(MINIMAL).unwrap();
+        assert!(config.collateral.kds.is_empty() && !config.collateral.allow_plain_http);
+        let text = format!("{MINIMAL}[collateral]\ncache = \"c\"\nkds = [\"https://kdsintf.amd.com\"]\nca = \"/x/ca.pem\"\n");
+        let config = parse(&text).unwrap().collateral;
+        assert_eq!(config.cache.as_deref(), Some(Path::new("/etc/sealpod/c")));
+        assert_eq!(config.ca.as_deref(), Some(Path::new("/x/ca.pem")));
+        let error = parse(&format!("{MINIMAL}[collateral]\nskip_crl = true\n")).unwrap_err();
+        assert!(error.contains("skip_crl"), "{error}");
+    }
+
+    #[test]
+    fn a_fetch_never_outlasts_its_request() {
+        let limits = Limits { request_seconds: 4, ..Limits::default() };
+        assert_eq!(Collateral::default().wait(&limits), Duration::from_secs(3));
+        assert_eq!(Collateral::default().wait(&Limits::default()), Duration::from_secs(10));
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod key;
 mod memory;
 mod merge;
 mod note;
+mod sources;
+mod table;
 mod tls;
 mod x509;
 
@@ -28,5 +30,7 @@ pub use kds::AMD_KDS;
 pub use key::{Csp, Key, Line, SevProduct, show};
 pub use merge::Completed;
 pub use note::{Note, Why};
+pub use sources::{SourceError, gather};
+pub use table::table;
 pub use tls::TlsError;
 pub use x509::X509Error;

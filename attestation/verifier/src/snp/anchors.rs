@@ -93,6 +93,12 @@ impl Anchors {
         self.emulated.iter().map(emulated_trust)
     }
 
+    /// SHA-256 of each root's certificate, for a cache that keeps nothing under other roots.
+    pub fn fingerprints(&self) -> Vec<[u8; 32]> {
+        let amd = self.amd.iter().map(|(_, fingerprint)| *fingerprint);
+        amd.chain(self.emulated.iter().map(Certificate::fingerprint)).collect()
+    }
+
     /// The anchor that this root certificate is, if any.
     pub(crate) fn find(&self, root: &Certificate) -> Option<Anchor<'_>> {
         let fingerprint = root.fingerprint();
