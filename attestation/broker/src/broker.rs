@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use collateral::Collateral;
 use protocols::audit::{AuditKey, Summary};
 use protocols::owner::KeyError;
 use rustls::ServerConfig;
@@ -61,6 +63,9 @@ pub enum BrokerError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The cache of AMD's collateral.
+    #[error("collateral")]
+    Collateral(#[from] collateral::OpenError),
     /// The system gave no randomness.
     #[error("the system's random number generator failed")]
     Random,
@@ -115,6 +120,8 @@ pub struct Broker {
     sessions: Sessions<Attested>,
     tokens: TokenKey,
     anchors: Anchors,
+    collateral: Arc<Collateral>,
+    collateral_wait: Duration,
     trust: Vec<String>,
     limits: Limits,
     clock: Clock,
@@ -153,6 +160,7 @@ impl Broker {
         let tokens = TokenKey::parse(&state.secret(file::TOKEN_KEY)?, &issuer)?;
         let tls = tls::server_config(&state.secret(file::CA_KEY)?, &config.server_names)?;
         let (anchors, trust) = anchors(&config.trust.emulated_roots)?;
+        let collateral = crate::collateral::open(config, &anchors, log.clone())?;
         let mut tx = store.begin().await?;
         let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "trust": trust });
         tx.record("broker.started", "broker", detail).await?;
@@ -169,6 +177,8 @@ impl Broker {
             sessions,
             tokens,
             anchors,
+            collateral,
+            collateral_wait: config.collateral.wait(&config.limits),
             trust,
             limits,
             clock,
@@ -201,6 +211,16 @@ impl Broker {
 
     pub(crate) fn anchors(&self) -> &Anchors {
         &self.anchors
+    }
+
+    /// AMD's certificates and revocation lists.
+    pub(crate) fn collateral(&self) -> &Arc<Collateral> {
+        &self.collateral
+    }
+
+    /// How long an attestation waits for those.
+    pub(crate) fn collateral_wait(&self) -> Duration {
+        self.collateral_wait
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -244,7 +264,10 @@ impl Broker {
 }
 
 /// AMD's built-in roots and the configured emulated ones, and both in words.
-fn anchors(emulated: &[PathBuf]) -> Result<(Anchors, Vec<String>), BrokerError> {
+///
+/// # Errors
+/// [`BrokerError::Anchor`].
+pub fn anchors(emulated: &[PathBuf]) -> Result<(Anchors, Vec<String>), BrokerError> {
     let mut anchors = Anchors::amd();
     for path in emulated {
         let failed = |problem: String| BrokerError::Anchor { path: path.clone(), problem };

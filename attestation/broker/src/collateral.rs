@@ -7,8 +7,9 @@ use std::sync::Arc;
 use collateral::{Bounds, Collateral, OpenError, Patience, Roots, Settings, SourceError};
 use verifier::snp::Anchors;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::log::Throttle;
 
 /// The cache's directory below the state directory.
 const DIRECTORY: &str = "collateral";
@@ -19,6 +20,8 @@ const DIRECTORY: &str = "collateral";
 /// [`OpenError`].
 pub fn open(config: &Config, anchors: &Anchors, log: slog::Logger) -> Result<Arc<Collateral>, OpenError> {
     let settings = &config.collateral;
+    // Strangers' reports cause fetches, and failed fetches cause lines.
+    let throttle = Throttle::default();
     Collateral::open(Settings {
         directory: settings.cache.clone().unwrap_or_else(|| config.state.join(DIRECTORY)),
         kds: settings.kds.clone(),
@@ -27,7 +30,11 @@ pub fn open(config: &Config, anchors: &Anchors, log: slog::Logger) -> Result<Arc
         roots: Roots::Of(anchors.fingerprints()),
         bounds: Bounds::default(),
         patience: Patience::default(),
-        tell: Box::new(move |line| slog::warn!(log, "collateral"; "detail" => line)),
+        tell: Box::new(move |line| {
+            if let Some(suppressed) = throttle.admit(clock::unix(Clock::system().now())) {
+                slog::warn!(log, "collateral"; "detail" => line, "suppressed" => suppressed);
+            }
+        }),
     })
 }
 

@@ -251,7 +251,9 @@ mod tests {
     fn nobody_is_asked_for_collateral_unless_named() {
         let config = parse(MINIMAL).unwrap();
         assert!(config.collateral.kds.is_empty() && !config.collateral.allow_plain_http);
-        let text = format!("{MINIMAL}[collateral]\ncache = \"c\"\nkds = [\"https://kdsintf.amd.com\"]\nca = \"/x/ca.pem\"\n");
+        let text = format!(
+            "{MINIMAL}[collateral]\ncache = \"c\"\nkds = [\"https://kdsintf.amd.com\"]\nca = \"/x/ca.pem\"\n"
+        );
         let config = parse(&text).unwrap().collateral;
         assert_eq!(config.cache.as_deref(), Some(Path::new("/etc/sealpod/c")));
         assert_eq!(config.ca.as_deref(), Some(Path::new("/x/ca.pem")));

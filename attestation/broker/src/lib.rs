@@ -12,6 +12,7 @@
 mod appraise;
 pub mod broker;
 pub mod clock;
+pub mod collateral;
 pub mod config;
 pub mod core_dump;
 pub mod counters;

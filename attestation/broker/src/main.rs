@@ -14,7 +14,7 @@ use sealpod_broker::clock::Clock;
 use sealpod_broker::config::Config;
 use sealpod_broker::state_dir::file;
 use sealpod_broker::store::Enrolment;
-use sealpod_broker::{core_dump, log, server};
+use sealpod_broker::{collateral, core_dump, log, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -43,9 +43,25 @@ enum Command {
     /// Owners: who may write keys and policies, each below a repository of their own
     #[command(subcommand)]
     Owner(OwnerCommand),
+    /// AMD's certificates and revocation lists, for sites without a network
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// The audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+}
+
+#[derive(Subcommand)]
+enum CollateralCommand {
+    /// Import what 'sealpod collateral export' wrote, or certificate files; works while the broker serves
+    Import {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// Bundles, directories, or certificates of VLEKs, chips and chains
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -102,6 +118,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Owner(OwnerCommand::Enrol { config, repository, key }) => {
             enrol(&config, &repository, &key).await
         }
+        Command::Collateral(CollateralCommand::Import { config, files }) => import(&config, &files).await,
         Command::Audit(AuditCommand::Export { config, output }) => export(&config, output.as_deref()).await,
     }
 }
@@ -168,6 +185,13 @@ async fn enrol(config: &Path, repository: &str, key: &OwnerPublicKey) -> Result<
     }
     store.close().await;
     Ok(())
+}
+
+async fn import(config: &Path, files: &[PathBuf]) -> Result<()> {
+    let config = Config::load(config)?;
+    let (anchors, _) = broker::anchors(&config.trust.emulated_roots)?;
+    let whole = collateral::import(&config, &anchors, files, |line| println!("{line}")).await?;
+    if whole { Ok(()) } else { bail!("not everything was imported; the lines above say why") }
 }
 
 async fn export(config: &Path, output: Option<&Path>) -> Result<()> {

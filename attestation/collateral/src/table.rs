@@ -36,7 +36,9 @@ fn freshness(from: SystemTime, to: SystemTime, now: SystemTime, list: bool) -> S
     let days = |duration: std::time::Duration| duration.as_secs() / 86_400;
     match (now.duration_since(from), to.duration_since(now)) {
         (Err(_), _) => "NOT YET VALID".to_owned(),
-        (_, Err(past)) if list => format!("STALE for {} days: fetch or import a newer one", days(past.duration())),
+        (_, Err(past)) if list => {
+            format!("STALE for {} days: fetch or import a newer one", days(past.duration()))
+        }
         (_, Err(past)) => format!("EXPIRED for {} days", days(past.duration())),
         (_, Ok(left)) if list && days(left) < SOON_DAYS => format!("fresh for {} more days only", days(left)),
         (_, Ok(_)) if list => "fresh".to_owned(),

@@ -80,6 +80,7 @@ impl World {
             server_names: vec!["broker.example".into(), "127.0.0.1".into()],
             trust: Trust { emulated_roots: if trust_emulated { vec![root] } else { Vec::new() } },
             limits,
+            collateral: config::Collateral::default(),
         };
         init(&config).await.unwrap();
         let owner = enrol(&config, "shop").await;
