@@ -22,7 +22,7 @@ use protocols::rcar::{ATTEST_PATH, AUTH_PATH, AttestRequest, JweFlattened};
 use protocols::refusal::{Code, Refusal};
 use sealpod_broker::broker::{Broker, init, open_store};
 use sealpod_broker::clock::Clock;
-use sealpod_broker::config::{Config, Limits, Trust};
+use sealpod_broker::config::{Collateral, Config, Limits, Trust};
 use sealpod_broker::http::{Peer, router};
 use sealpod_broker::store::Enrolment;
 use serde_json::{Value, json};
@@ -79,8 +79,8 @@ impl World {
             state: dir.path().join("state"),
             server_names: vec!["broker.example".into(), "127.0.0.1".into()],
             trust: Trust { emulated_roots: if trust_emulated { vec![root] } else { Vec::new() } },
+            collateral: Collateral::default(),
             limits,
-            collateral: config::Collateral::default(),
         };
         init(&config).await.unwrap();
         let owner = enrol(&config, "shop").await;
