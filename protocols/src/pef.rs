@@ -3,8 +3,12 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::signing::{KeyError, PublicKey, SigningKey};
 
 /// Name of the ESM blob's file that holds an [`EsmSecret`].
 pub const ESM_FILE: &str = "sealpod";
@@ -52,8 +56,74 @@ pub struct PefEvidence {
     pub signature: String,
 }
 
+impl EsmSecret {
+    /// The blob's key.
+    pub fn key(&self) -> Result<BlobKey, KeyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        match STANDARD.decode_slice(&self.key, seed.as_mut()) {
+            Ok(32) => Ok(BlobKey(SigningKey::from_seed(&seed))),
+            _ => Err(KeyError::Seed),
+        }
+    }
+}
+
+/// The key of one blob: signs evidence, and nothing else. Zeroized on drop, silent in Debug.
+#[derive(Debug)]
+pub struct BlobKey(SigningKey);
+
+impl BlobKey {
+    /// A fresh key, and its seed as [`EsmSecret::key`] has it.
+    pub fn generate() -> Result<(Self, Zeroizing<String>), KeyError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).map_err(KeyError::Random)?;
+        Ok((Self(SigningKey::from_seed(&seed)), Zeroizing::new(STANDARD.encode(seed.as_ref()))))
+    }
+
+    /// What the owner enrols.
+    pub fn public(&self) -> PublicKey {
+        self.0.public()
+    }
+
+    /// Evidence for a session, a sealed spec and this blob.
+    pub fn evidence(&self, report_data: &[u8; 64], sealed_spec: &[u8; 32], blob: &str) -> PefEvidence {
+        let signature = self.0.sign(&signed_message(report_data, sealed_spec, blob));
+        PefEvidence { blob: blob.to_owned(), signature: STANDARD.encode(signature) }
+    }
+}
+
 /// What the blob's key signs: a context, what evidence of the session must be bound to
 /// ([`crate::rcar::report_data`]: nonce and ephemeral key), the sealed spec's SHA-256, the blob's id.
 pub fn signed_message(report_data: &[u8; 64], sealed_spec: &[u8; 32], blob: &str) -> Vec<u8> {
     [b"sealpod-pef-v1".as_slice(), report_data, sealed_spec, blob.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_key_that_was_made_with_it() {
+        let (key, seed) = BlobKey::generate().unwrap();
+        let mut secret = EsmSecret {
+            version: ESM_VERSION,
+            name: ESM_FILE.into(),
+            blob: "0".repeat(32),
+            init_data: String::new(),
+            sealed_spec: String::new(),
+            key: seed.to_string(),
+        };
+        assert_eq!(secret.key().unwrap().public(), key.public());
+        let evidence = key.evidence(&[1; 64], &[2; 32], &secret.blob);
+        let signature: [u8; 64] = STANDARD.decode(&evidence.signature).unwrap().try_into().unwrap();
+        let verifies = |message: &[u8]| key.public().verifies(message, &signature);
+        assert!(verifies(&signed_message(&[1; 64], &[2; 32], &secret.blob)));
+        assert!(!verifies(&signed_message(&[0; 64], &[2; 32], &secret.blob)));
+        assert!(!verifies(&signed_message(&[1; 64], &[0; 32], &secret.blob)));
+        assert!(!verifies(&signed_message(&[1; 64], &[2; 32], &"1".repeat(32))));
+        assert!(!format!("{secret:?} {key:?}").contains(seed.as_str()));
+        for bad in ["", "AAAA", &seed[1..], &format!("{}=", seed.as_str())] {
+            secret.key = bad.to_owned();
+            assert!(secret.key().is_err(), "{bad}");
+        }
+    }
 }

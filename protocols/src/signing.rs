@@ -37,6 +37,9 @@ pub enum KeyError {
     /// The file isn't a key.
     #[error("key file {0} does not hold 32 bytes in base64url on one line")]
     Format(PathBuf),
+    /// The seed isn't one.
+    #[error("seed is not 32 bytes in standard base64")]
+    Seed,
     /// A public key that isn't one, or is a weak point.
     #[error("public key is not 32 bytes in base64url (43 characters) of a valid Ed25519 point")]
     Public,
@@ -59,6 +62,11 @@ impl SigningKey {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).map_err(KeyError::Random)?;
         Ok(Self { key: ed25519_dalek::SigningKey::from_bytes(&seed) })
+    }
+
+    /// The key of a seed.
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        Self { key: ed25519_dalek::SigningKey::from_bytes(seed) }
     }
 
     /// Reads a key file; refuses one that others can read.

@@ -3,6 +3,7 @@
 
 mod detect;
 mod launch_secret;
+mod pef;
 mod snp;
 
 use protocols::rcar::TeeKind;
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 pub use detect::detect;
 pub use launch_secret::{LaunchSecretError, SevSecret};
+pub use pef::{Chunk, EsmError, Pef, Ultravisor};
 pub use snp::{Configfs, Directories, Exchange, FirmwareError, Reports, SevGuest, Snp, Tsm, TsmError};
 
 /// A trusted execution environment. Calls block; up to seconds when the firmware is busy.
@@ -84,6 +86,9 @@ pub enum TeeError {
     /// The injected secret can't be used.
     #[error("the injected launch secret can't be used")]
     LaunchSecret(#[from] LaunchSecretError),
+    /// The ESM blob's file can't be used.
+    #[error("this VM's ESM blob can't be used")]
+    Esm(#[from] EsmError),
     /// The report is for other data than what was asked for.
     #[error("the TEE's report is not for the data it was asked for")]
     OtherData,
@@ -106,7 +111,7 @@ impl TeeError {
     pub fn refusal(&self) -> Refusal {
         let code = match self {
             Self::Open { .. } | Self::NoSource { .. } => Code::NoTee,
-            Self::LaunchSecret(_) => Code::LaunchSecret,
+            Self::LaunchSecret(_) | Self::Esm(_) => Code::LaunchSecret,
             Self::Random(_) => Code::Internal,
             _ => Code::Evidence,
         };

@@ -6,18 +6,23 @@ use std::sync::Arc;
 
 use protocols::refusal::{Code, Refusal};
 
-use super::{SevSecret, Tee, TeeError, launch_secret, snp};
+use super::{SevSecret, Tee, TeeError, launch_secret, pef, snp};
 
 /// Where this guest's kernel shows its TEE.
 struct Places {
     snp: snp::Places,
     /// Files of `efi_secret`.
     secrets: PathBuf,
+    pef: pef::Places,
 }
 
 impl Places {
     fn guest() -> Self {
-        Self { snp: snp::Places::guest(), secrets: launch_secret::DIRECTORY.into() }
+        Self {
+            snp: snp::Places::guest(),
+            secrets: launch_secret::DIRECTORY.into(),
+            pef: pef::Places::guest(),
+        }
     }
 }
 
@@ -28,8 +33,9 @@ pub fn detect() -> Result<Arc<dyn Tee>, Refusal> {
 
 fn find(places: &Places) -> Result<Arc<dyn Tee>, Refusal> {
     // First what has to be wiped, whatever becomes of it.
-    let candidates: [Result<Option<Arc<dyn Tee>>, TeeError>; 2] = [
+    let candidates: [Result<Option<Arc<dyn Tee>>, TeeError>; 3] = [
         SevSecret::take(&places.secrets).map(|tee| tee.map(|tee| Arc::new(tee) as Arc<dyn Tee>)),
+        pef::find(&places.pef),
         snp::find(&places.snp),
     ];
     let mut found: Option<Arc<dyn Tee>> = None;

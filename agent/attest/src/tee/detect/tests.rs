@@ -17,7 +17,7 @@ fn guest() -> Guest {
     let at = |name: &str| place.path().join(name);
     let snp =
         snp::Places { device: at("sev-guest"), tsm: at("report"), vmpl: at("vmpl"), signs: vec![at("sign")] };
-    let places = Places { snp, secrets: at("coco") };
+    let places = Places { snp, secrets: at("coco"), pef: pef::Places { hint: at("svm") } };
     Guest { _place: place, places }
 }
 
