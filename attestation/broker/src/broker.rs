@@ -12,27 +12,25 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use verifier::Trust;
 use verifier::snp::Anchors;
 use zeroize::Zeroizing;
 
 use crate::appraise::Attested;
+use crate::challenge::Challenges;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
+use crate::journal::Journal;
 use crate::log::Throttle;
 use crate::release::Queue;
 use crate::secrets::{MasterKey, SecretError};
-use crate::sessions::Sessions;
+use crate::sessions::{SessionError, Sessions};
 use crate::state_dir::{Staging, StateDir, StateError, StateLock, file};
-use crate::store::{Release, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
-use crate::token::{TokenError, TokenKey};
-
-/// Deliveries that may wait to be marked.
-const DELIVERIES: usize = 1024;
+use crate::token::{Names, TokenError, TokenKey};
 
 /// Why a broker can't be made or started.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +67,9 @@ pub enum BrokerError {
     /// The system gave no randomness.
     #[error("the system's random number generator failed")]
     Random,
+    /// The key of challenges.
+    #[error(transparent)]
+    Challenges(#[from] SessionError),
 }
 
 /// Makes a state directory: keys, CA, database.
@@ -117,19 +118,21 @@ pub async fn open_store(place: &Path, clock: Clock) -> Result<(StateDir, Store),
 /// A broker that can answer requests.
 pub struct Broker {
     store: Arc<Store>,
+    challenges: Challenges,
     sessions: Sessions<Attested>,
     tokens: TokenKey,
     anchors: Anchors,
     collateral: Arc<Collateral>,
     collateral_wait: Duration,
     trust: Vec<String>,
+    sample: bool,
     limits: Limits,
     clock: Clock,
     log: slog::Logger,
     throttle: Throttle,
     counters: Counters,
     releases: Queue,
-    deliveries: mpsc::Sender<Release>,
+    journal: Journal,
     _lock: StateLock,
 }
 
@@ -156,10 +159,13 @@ impl Broker {
         let (state, store) = open_store(&config.state, clock.clone()).await?;
         // Before anything is added: nothing is to be chained to a log that isn't whole.
         let audit = store.verify_audit(&[]).await?;
-        let issuer = format!("https://{}", config.server_names.first().map_or("", String::as_str));
-        let tokens = TokenKey::parse(&state.secret(file::TOKEN_KEY)?, &issuer)?;
+        let names = Names { issuer: config.issuer(), audiences: config.token.audiences.clone() };
+        let tokens = TokenKey::parse(&state.secret(file::TOKEN_KEY)?, names)?;
         let tls = tls::server_config(&state.secret(file::CA_KEY)?, &config.server_names)?;
-        let (anchors, trust) = anchors(&config.trust.emulated_roots)?;
+        let (anchors, mut trust) = anchors(&config.trust.emulated_roots)?;
+        if config.trust.sample {
+            trust.push(Trust::Nobody.to_string());
+        }
         let collateral = crate::collateral::open(config, &anchors, log.clone())?;
         let mut tx = store.begin().await?;
         let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "trust": trust });
@@ -169,29 +175,32 @@ impl Broker {
 
         let store = Arc::new(store);
         let limits = config.limits.clone();
-        let sessions = Sessions::new(limits.sessions, limits.sessions_per_address, limits.session_lifetime());
-        let (deliveries, delivered) = mpsc::channel(DELIVERIES);
-        let (releases, writer) = Queue::new(store.clone(), clock.clone());
+        let challenges = Challenges::new(limits.session_lifetime())?;
+        let sessions = Sessions::new(limits.sessions, limits.sessions_per_address);
+        let (journal, writing) = Journal::new(store.clone(), log.clone());
+        let (releases, writer) = Queue::new(store.clone(), clock.clone(), config.compat.clone(), log.clone());
         let broker = Arc::new(Self {
-            store: store.clone(),
+            store,
+            challenges,
             sessions,
             tokens,
             anchors,
             collateral,
             collateral_wait: config.collateral.wait(&config.limits),
             trust,
+            sample: config.trust.sample,
             limits,
             clock,
-            log: log.clone(),
+            log,
             throttle: Throttle::default(),
             counters: Counters::default(),
             releases,
-            deliveries,
+            journal,
             _lock: lock,
         });
         let writer = tokio::spawn(writer.run());
         let work = tokio::spawn(async move {
-            mark_deliveries(store, delivered, log).await;
+            writing.await;
             let _ = writer.await;
         });
         Ok(Started { broker, tls, audit, work })
@@ -235,8 +244,17 @@ impl Broker {
         &self.releases
     }
 
-    pub(crate) fn deliveries(&self) -> mpsc::Sender<Release> {
-        self.deliveries.clone()
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// Whether the operator accepts sample evidence.
+    pub(crate) fn accepts_sample(&self) -> bool {
+        self.sample
     }
 
     /// Where it logs.
@@ -254,6 +272,12 @@ impl Broker {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How many attested sessions it holds.
+    #[must_use]
+    pub fn open_sessions(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Roots that it accepts evidence under, in words.
@@ -282,21 +306,4 @@ pub fn anchors(emulated: &[PathBuf]) -> Result<(Anchors, Vec<String>), BrokerErr
     let trust =
         std::iter::once(Trust::Amd).chain(anchors.emulated()).map(|trust| trust.to_string()).collect();
     Ok((anchors, trust))
-}
-
-/// Marks releases as delivered, many at a time, off the path of the answers.
-async fn mark_deliveries(store: Arc<Store>, mut queue: mpsc::Receiver<Release>, log: slog::Logger) {
-    let mut releases = Vec::new();
-    while queue.recv_many(&mut releases, DELIVERIES).await > 0 {
-        if let Err(error) = mark(&store, &releases).await {
-            slog::error!(log, "releases stay reserved"; "count" => releases.len(), "error" => crate::chain(&error));
-        }
-        releases.clear();
-    }
-}
-
-async fn mark(store: &Store, releases: &[Release]) -> Result<(), StoreError> {
-    let mut tx = store.begin().await?;
-    tx.delivered(releases).await?;
-    tx.commit().await
 }

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use verifier::TeeKind;
+
+/// The repository of the operator's own resources, for stock clients. No owner can have it.
+pub const COMPAT_REPOSITORY: &str = "compat";
 
 /// Longest configuration file, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -65,6 +69,12 @@ pub struct Config {
     /// Where AMD's certificates and revocation lists come from.
     #[serde(default)]
     pub collateral: Collateral,
+    /// What attestation tokens say about their issuer.
+    #[serde(default)]
+    pub token: Token,
+    /// Resources for stock clients of the key broker protocol.
+    #[serde(default)]
+    pub compat: Compat,
     /// Bounds on what strangers may use.
     #[serde(default)]
     pub limits: Limits,
@@ -107,6 +117,29 @@ pub struct Trust {
     /// PEM files with the ARK of an emulated AMD-SP. For tests and demonstrations only.
     #[serde(default)]
     pub emulated_roots: Vec<PathBuf>,
+    /// Accept sample evidence, which anybody can make. It gets nothing but resources of the compat repository.
+    #[serde(default)]
+    pub sample: bool,
+}
+
+/// What attestation tokens say about their issuer.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// `iss`, and the first of `aud`. Without it, `https://` and the first server name.
+    pub issuer: Option<String>,
+    /// Others in `aud`: who may take this broker's tokens.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+}
+
+/// Who gets the resources of the compat repository.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compat {
+    /// Kinds of evidence, as policies name them, and `sample`.
+    #[serde(default)]
+    pub tee: Vec<String>,
 }
 
 /// Bounds on connections, sessions, bodies and time.
@@ -195,7 +228,26 @@ impl Config {
         Ok(config)
     }
 
+    /// The name that this broker has in tokens.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        let first = || format!("https://{}", self.server_names.first().map_or("", String::as_str));
+        self.token.issuer.clone().unwrap_or_else(first)
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
+        for kind in &self.compat.tee {
+            if TeeKind::from_name(kind).is_none() {
+                return Err(("compat.tee", format!("names {kind:?}, which is no kind of evidence")));
+            }
+        }
+        if self.compat.tee.iter().any(|kind| kind == "sample") && !self.trust.sample {
+            return Err(("compat.tee", "names 'sample', which trust.sample doesn't accept".into()));
+        }
+        let names = self.token.audiences.iter().chain(&self.token.issuer);
+        if self.token.audiences.len() > 16 || names.clone().any(|name| name.is_empty() || name.len() > 256) {
+            return Err(("token", "needs names of 1 to 256 bytes, and at most 16 audiences".into()));
+        }
         if self.server_names.is_empty() || self.server_names.len() > 32 {
             return Err((
                 "server_names",
@@ -272,6 +324,15 @@ mod tests {
     fn an_unknown_key_is_refused() {
         let error = parse(&format!("{MINIMAL}skip_verification = true\n")).unwrap_err();
         assert!(error.contains("skip_verification"), "{error}");
+    }
+
+    #[test]
+    fn compat_resources_for_sample_evidence_need_its_acceptance() {
+        let error = parse(&format!("{MINIMAL}[compat]\ntee = [\"sample\"]\n")).unwrap_err();
+        assert!(error.contains("trust.sample"), "{error}");
+        parse(&format!("{MINIMAL}[trust]\nsample = true\n[compat]\ntee = [\"sample\"]\n")).unwrap();
+        let error = parse(&format!("{MINIMAL}[compat]\ntee = [\"SNP\"]\n")).unwrap_err();
+        assert!(error.contains("SNP"), "{error}");
     }
 
     #[test]

@@ -1,16 +1,19 @@
-//! How many denied releases a chip may put into the audit log: evidence is proof of a real machine, not of
-//! good will.
+//! How many refusals one machine, address or the world may put into the audit log: evidence is proof of a real
+//! machine, not of good will, and refused evidence of nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Records that a chip may cause at once, and then one a [`PERIOD`].
+/// Records that one may cause at once, and then one a [`PERIOD`].
 const BURST: u32 = 32;
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Chips remembered. Each one is a machine whose certificate AMD (or the emulated root) signed.
-const CHIPS: usize = 4096;
+/// The same for those who proved nothing.
+const SLOW: Duration = Duration::from_secs(30);
+
+/// Names remembered.
+const NAMES: usize = 4096;
 
 struct Bucket {
     left: u32,
@@ -18,22 +21,35 @@ struct Bucket {
     suppressed: u64,
 }
 
-/// A bucket of records a chip.
-#[derive(Default)]
-pub(crate) struct Denials(Mutex<HashMap<String, Bucket>>);
+/// A bucket of records for each name.
+pub(crate) struct Denials {
+    period: Duration,
+    buckets: Mutex<HashMap<String, Bucket>>,
+}
+
+impl Default for Denials {
+    fn default() -> Self {
+        Self { period: PERIOD, buckets: Mutex::default() }
+    }
+}
 
 impl Denials {
-    /// Whether a denial to `chip` is to be recorded; if so, how many before it weren't.
-    pub(crate) fn admit(&self, chip: &str, now: SystemTime) -> Option<u64> {
-        let mut chips = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if chips.len() >= CHIPS && !chips.contains_key(chip) {
-            // Forgetting costs at most another burst a chip.
-            chips.clear();
+    /// For those who proved nothing.
+    pub(crate) fn slow() -> Self {
+        Self { period: SLOW, ..Self::default() }
+    }
+
+    /// Whether a refusal of `name` is to be recorded; if so, how many before it weren't.
+    pub(crate) fn admit(&self, name: &str, now: SystemTime) -> Option<u64> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= NAMES && !buckets.contains_key(name) {
+            // Forgetting costs at most another burst a name.
+            buckets.clear();
         }
         let full = || Bucket { left: BURST, filled: now, suppressed: 0 };
-        let bucket = chips.entry(chip.to_owned()).or_insert_with(full);
+        let bucket = buckets.entry(name.to_owned()).or_insert_with(full);
         let passed = now.duration_since(bucket.filled).unwrap_or_default();
-        let periods = u32::try_from(passed.as_secs() / PERIOD.as_secs()).unwrap_or(u32::MAX);
+        let periods = u32::try_from(passed.as_secs() / self.period.as_secs()).unwrap_or(u32::MAX);
         if periods > 0 {
             bucket.left = bucket.left.saturating_add(periods).min(BURST);
             bucket.filled = now;
@@ -66,9 +82,9 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let denials = Denials::default();
-        for chip in 0..3 * CHIPS {
+        for chip in 0..3 * NAMES {
             denials.admit(&chip.to_string(), NOW);
         }
-        assert!(denials.0.lock().unwrap().len() <= CHIPS);
+        assert!(denials.buckets.lock().unwrap().len() <= NAMES);
     }
 }

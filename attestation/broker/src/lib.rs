@@ -3,14 +3,17 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | a nonce for a session, used once | [`sessions`] |
-//! | evidence → what the guest is | `appraise` |
+//! | a nonce for a session, used once | [`challenge`] |
+//! | evidence → what the guest is | [`appraise`] |
+//! | another broker's word for it | `passport` |
+//! | what is known of attested guests | [`sessions`] |
 //! | key released or not | `release` |
-//! | owners, keys, policies, releases, audit log | [`store`] |
+//! | owners, keys, policies, releases, audit log | [`store`], `journal` |
 //! | the wire | [`http`], [`server`], [`tls`], [`token`] |
 
-mod appraise;
+pub mod appraise;
 pub mod broker;
+pub mod challenge;
 pub mod clock;
 pub mod collateral;
 pub mod config;
@@ -18,7 +21,9 @@ pub mod core_dump;
 pub mod counters;
 mod denials;
 pub mod http;
+mod journal;
 pub mod log;
+mod refused;
 mod release;
 pub mod secrets;
 pub mod server;

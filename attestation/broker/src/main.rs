@@ -148,6 +148,13 @@ async fn serve(config: &Path) -> Result<()> {
             machine; remove trust.emulated_roots from the configuration for production";
             "trust" => started.broker.trust().join(", "));
     }
+    if config.trust.sample {
+        slog::warn!(
+            log,
+            "THIS BROKER ACCEPTS SAMPLE EVIDENCE: anybody can make it, and gets the resources of the compat \
+            repository that compat.tee opens to it; remove trust.sample from the configuration for production"
+        );
+    }
     slog::info!(log, "serving"; "address" => %address, "version" => env!("CARGO_PKG_VERSION"),
         "audit_records" => started.audit.head.seq, "trust" => started.broker.trust().join(", "));
 

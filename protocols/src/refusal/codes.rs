@@ -76,6 +76,8 @@ codes! {
         "The resource does not exist, or this guest may not have it; the answer is the same for both. Check that 'sealpod push' succeeded for this sealing, and that the kbs:/// address is in the owner's own repository.";
     PolicyMissing "POLICY_MISSING", "the lineage has no release policy",
         "A key is registered but no policy says who may have it, so nobody may. Run 'sealpod push' with the policy for this lineage.";
+    ReleaseLimit "RELEASE_LIMIT", "the key was released as often as its policy allows",
+        "The release policy says 'once', or so many guests within a time, and other guests had those. A guest that lost its answer and asks again is the same guest; one that was started again is another. Seal again to get a new key, wait until the window has passed, or push a policy that allows more.";
     Evidence "EVIDENCE", "the evidence can't be had or read",
         "The attestation report or its certificates are malformed, of an unknown version, have reserved bits set, or the firmware gave none. If agent and platform are supported versions, keep the broker's audit record and report it.";
     Signature "SIGNATURE", "the report's signature is wrong",

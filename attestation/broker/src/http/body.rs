@@ -9,7 +9,7 @@ use protocols::refusal::Code;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::answer::Refused;
+use crate::refused::Refused;
 
 /// Reads a JSON body of at most `most` bytes. `code` is what a malformed one is refused with.
 pub(crate) async fn json<T: DeserializeOwned>(

@@ -4,7 +4,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use protocols::rcar::SESSION_COOKIE;
 
-use crate::sessions::SessionId;
+use crate::challenge::SessionId;
 
 /// The session that the cookie names. Two cookies of the name are none: a proxy or a script added one.
 pub(crate) fn session(headers: &HeaderMap) -> Option<SessionId> {

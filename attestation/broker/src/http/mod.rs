@@ -15,14 +15,14 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use protocols::broker::{
-    HEALTH_PATH, Health, POLICIES_PATH, REGISTRATIONS_PATH, RESOURCES_PATH, RETIREMENTS_PATH,
+    CONFIRM_PATH, HEALTH_PATH, Health, POLICIES_PATH, REGISTRATIONS_PATH, RESOURCES_PATH, RETIREMENTS_PATH,
 };
 use protocols::rcar::{ATTEST_PATH, AUTH_PATH, KbsError, RESOURCE_PATH};
 
 use crate::broker::Broker;
+use crate::token::JWKS_PATH;
 
 pub use answer::CHECKPOINT_HEADER;
-pub(crate) use answer::Refused;
 
 /// Where a request came from; put there by the accept loop.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route(AUTH_PATH, post(rcar::auth))
         .route(ATTEST_PATH, post(rcar::attest))
+        .route(JWKS_PATH, get(rcar::jwks))
+        .route(CONFIRM_PATH, post(rcar::confirm))
         .route(&format!("{RESOURCE_PATH}/{{*path}}"), get(rcar::resource))
         .route(REGISTRATIONS_PATH, post(owner_api::register))
         .route(RESOURCES_PATH, post(owner_api::keep))

@@ -19,11 +19,11 @@ use sealed_spec::SpecKey;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::answer::Refused;
+use super::answer::answer;
 use super::body;
-use super::rcar::answer;
 use crate::broker::Broker;
 use crate::chain;
+use crate::refused::Refused;
 use crate::store::{Outcome, Tx};
 
 /// Bytes of a body: a statement, a key, and JSON around them.

@@ -12,11 +12,13 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
-use super::{Grant, decide, resource};
+use super::record::{exact_verdict, record, table};
+use super::{compat, decide::decide, resource};
 use crate::appraise::Attested;
 use crate::clock::Clock;
+use crate::config::{COMPAT_REPOSITORY, Compat};
 use crate::denials::Denials;
-use crate::http::Refused;
+use crate::refused::Refused;
 use crate::store::{Release, Store, Tx};
 
 /// Requests that may wait for the writer.
@@ -47,6 +49,8 @@ pub(crate) struct Queue(mpsc::Sender<Job>);
 pub(crate) struct Writer {
     store: Arc<Store>,
     clock: Clock,
+    compat: Compat,
+    log: slog::Logger,
     denials: Denials,
     jobs: mpsc::Receiver<Job>,
     recorded: Mutex<HashSet<String>>,
@@ -54,9 +58,10 @@ pub(crate) struct Writer {
 
 impl Queue {
     /// A queue, and what has to run for its requests to be answered.
-    pub(crate) fn new(store: Arc<Store>, clock: Clock) -> (Self, Writer) {
+    pub(crate) fn new(store: Arc<Store>, clock: Clock, compat: Compat, log: slog::Logger) -> (Self, Writer) {
         let (sender, jobs) = mpsc::channel(WAITING);
-        (Self(sender), Writer { store, clock, denials: Denials::default(), jobs, recorded: Mutex::default() })
+        let (denials, recorded) = Default::default();
+        (Self(sender), Writer { store, clock, compat, log, denials, jobs, recorded })
     }
 
     /// Decides on, and records, the release of `uri`.
@@ -122,7 +127,9 @@ impl Writer {
             });
         }
         let checkpoint = if records { Some(tx.checkpoint().await?) } else { None };
+        slog::debug!(self.log, "releases decided"; "count" => jobs.len());
         tx.commit().await?;
+        slog::debug!(self.log, "releases recorded"; "count" => jobs.len());
         self.remember(jobs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(job, _)| job));
         let recorded = |(key, release, new)| {
             let checkpoint = checkpoint.clone().filter(|_| new);
@@ -135,15 +142,19 @@ impl Writer {
     async fn one(&self, tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, Refused> {
         if job.uri.kind() == KEY_KIND {
             let grant = decide(tx, &job.attested, &job.uri).await?;
-            let (key, release, new) = record(tx, grant).await?;
+            let (key, release, new) = record(tx, grant, job.attested.thumbprint()).await?;
             return Ok((key, Some(release), new));
         }
-        let granted = resource::grant(tx, &job.attested, &job.uri).await?;
+        let (content, detail) = if job.uri.repository() == COMPAT_REPOSITORY {
+            compat::grant(tx, &self.compat, &job.attested, &job.uri).await?
+        } else {
+            resource::grant(tx, &job.attested, &job.uri).await?
+        };
         let new = !self.recorded().contains(&name(job));
         if new {
-            tx.record("resource.released", &job.uri.to_string(), granted.detail).await?;
+            tx.record("resource.released", &job.uri.to_string(), detail).await?;
         }
-        Ok((granted.content, None, new))
+        Ok((content, None, new))
     }
 
     /// Only after the commit: what was rolled back was not recorded.
@@ -163,8 +174,15 @@ impl Writer {
 
     async fn record_denial(&self, tx: &mut Tx<'_>, job: &Job, refused: &Refused) -> Result<(), Refused> {
         let Job { attested, uri, .. } = job;
-        let chip = attested.verdict()["chip_id"].to_string();
-        let Some(suppressed) = self.denials.admit(&chip, self.clock.now()) else { return Ok(()) };
+        let verdict = attested.appraised().verdict();
+        let Some(suppressed) = self.denials.admit(&platform(verdict), self.clock.now()) else {
+            return Ok(());
+        };
+        let mut recorded = exact_verdict(verdict)?;
+        // What the policy looked at too: passed, failed, not reached.
+        if let Some(denial) = &refused.denial {
+            recorded["checks"] = table(&denial.checks);
+        }
         let detail = json!({
             "code": refused.refusal.code.name(),
             "detail": refused.refusal.detail,
@@ -172,9 +190,18 @@ impl Writer {
             "spec_digest": attested.sealed().ok().map(|named| named.sealed_spec.to_string()),
             "attested_key": attested.thumbprint(),
             "suppressed_before": suppressed,
-            "verdict": attested.verdict(),
+            "verdict": recorded,
         });
         Ok(tx.record("release.denied", &uri.to_string(), detail).await?)
+    }
+}
+
+/// The machine that vouches, for counting.
+fn platform(verdict: &verifier::Verdict) -> String {
+    match &verdict.claims {
+        verifier::Claims::Snp(claims) => hex::encode(claims.chip_id),
+        // Whatever a sealed pod's machine is, its pods are few.
+        _ => hex::encode(verdict.init_data),
     }
 }
 
@@ -183,28 +210,4 @@ type Outcome = (Zeroizing<Vec<u8>>, Option<Release>, bool);
 /// Which guest got which resource.
 fn name(job: &Job) -> String {
     format!("{} {}", job.attested.thumbprint(), job.uri)
-}
-
-/// Reserves the release and records it. Nothing of it counts before the transaction is committed.
-async fn record(tx: &mut Tx<'_>, grant: Grant<'_>) -> Result<(Zeroizing<Vec<u8>>, Release, bool), Refused> {
-    let Grant { attested, registered, policy, evidence } = grant;
-    let statement = registered.statement();
-    let key = tx.open_key(&registered)?;
-    let reservation =
-        tx.reserve(&statement.key_id, &statement.spec_digest, attested.thumbprint(), policy.serial).await?;
-    if reservation.new {
-        let detail = json!({
-            "release": reservation.release.id,
-            "repository": statement.repository,
-            "lineage": statement.lineage,
-            "revision": statement.revision,
-            "spec_digest": statement.spec_digest,
-            "attested_key": attested.thumbprint(),
-            "policy_serial": policy.serial,
-            "launch": evidence.launch_digest_name(),
-            "verdict": attested.verdict(),
-        });
-        tx.record("key.released", &statement.key_id, detail).await?;
-    }
-    Ok((key, reservation.release, reservation.new))
 }

@@ -7,28 +7,24 @@ use protocols::refusal::Code;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{decide, nothing_to_release, reference_values};
-use crate::appraise::{Attested, denied};
-use crate::http::Refused;
+use super::decide::{decide, nothing_to_release};
+use super::record::exact_verdict;
+use super::reference::reference_values;
+use crate::appraise::Attested;
+use crate::refused::Refused;
 use crate::store::{Kept, Tx};
 
-/// A resource that may leave, and what the audit log says of it.
-pub(super) struct Granted {
-    pub(super) content: Zeroizing<Vec<u8>>,
-    pub(super) detail: Value,
-}
-
-/// Decides, and opens the resource.
+/// Decides, and opens the resource; and what the audit log says of it.
 pub(super) async fn grant(
     tx: &mut Tx<'_>,
     attested: &Attested,
     uri: &ResourceUri,
-) -> Result<Granted, Refused> {
+) -> Result<(Zeroizing<Vec<u8>>, Value), Refused> {
     let Some(kept) = tx.kept(&uri.to_string()).await? else {
         return Err(nothing_to_release().because("no such resource is kept"));
     };
     let Resource { repository, lineage, .. } = kept.statement().clone();
-    let launch = match attested.sealed() {
+    let evidence = match attested.sealed() {
         Ok(named) => {
             let key: ResourceUri = named
                 .key_id
@@ -40,12 +36,12 @@ pub(super) async fn grant(
                 return Err(nothing_to_release().because("the guest is of another repository"));
             }
             let grant = decide(tx, attested, &key).await?;
-            let own = grant.registered.statement();
+            let own = grant.statement();
             if own.repository != repository || own.lineage != lineage {
                 let reason = format!("the guest is of lineage '{}'", own.lineage);
                 return Err(nothing_to_release().because(reason));
             }
-            grant.evidence.launch_digest_name().to_owned()
+            grant.into_evidence()
         }
         Err(_) => under_policy(tx, attested, &kept).await?,
     };
@@ -55,14 +51,14 @@ pub(super) async fn grant(
         "lineage": lineage,
         "attested_key": attested.thumbprint(),
         "init_data": attested.init_data(),
-        "launch": launch,
-        "verdict": attested.verdict(),
+        "launch": evidence.launch_digest_name(),
+        "verdict": exact_verdict(evidence.verdict())?,
     });
-    Ok(Granted { content, detail })
+    Ok((content, detail))
 }
 
-/// A guest without a sealed spec: the name of its launch digest.
-async fn under_policy(tx: &mut Tx<'_>, attested: &Attested, kept: &Kept) -> Result<String, Refused> {
+/// A guest without a sealed spec, by its initdata.
+async fn under_policy(tx: &mut Tx<'_>, attested: &Attested, kept: &Kept) -> Result<verifier::Grant, Refused> {
     let Resource { lineage, init_data, .. } = kept.statement();
     let listed = attested.init_data().is_some_and(|own| init_data.contains(&own));
     if !listed {
@@ -74,6 +70,5 @@ async fn under_policy(tx: &mut Tx<'_>, attested: &Attested, kept: &Kept) -> Resu
             format!("lineage '{lineage}' has no release policy; its owner adds one with 'sealpod push'"),
         ));
     };
-    let evidence = attested.appraised().grant(&reference_values(&policy.policy)?).map_err(denied)?;
-    Ok(evidence.launch_digest_name().to_owned())
+    Ok(attested.appraised().grant(&reference_values(&policy.policy)?)?)
 }

@@ -5,6 +5,7 @@
 //! error of any kind is an error: nothing is ever read as "no policy" because the database failed.
 
 mod audit_log;
+mod compat;
 mod owners;
 mod releases;
 mod resources;
@@ -28,7 +29,7 @@ use crate::secrets::{MasterKey, Place, SecretError};
 
 pub use audit_log::Exported;
 pub use owners::Enrolment;
-pub use releases::{Release, Reservation};
+pub use releases::{Bound, Confirmed, Release, ReleaseCounts, Reservation};
 pub(crate) use resources::Kept;
 pub use standing::Standing;
 pub use statements::{Outcome, Registered};

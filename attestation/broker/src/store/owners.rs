@@ -6,6 +6,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, Tx, query};
+use crate::config::COMPAT_REPOSITORY;
 use crate::secrets::MasterKey;
 
 const TABLE: &str = "owners";
@@ -14,6 +15,10 @@ const LOOK_UP: &str = "look up an owner";
 
 impl Tx<'_> {
     async fn enrol(&mut self, repository: &str, key: &OwnerPublicKey) -> Result<Enrolment, StoreError> {
+        // The operator's own.
+        if repository == COMPAT_REPOSITORY {
+            return Ok(Enrolment::OtherKey);
+        }
         if let Some(present) = self.owner(repository).await? {
             return Ok(if present == *key { Enrolment::Same } else { Enrolment::OtherKey });
         }

@@ -11,7 +11,7 @@ struct Migration {
     statements: &'static [&'static str],
 }
 
-const MIGRATIONS: &[Migration] = &[FIRST, RESOURCES];
+const MIGRATIONS: &[Migration] = &[FIRST, RESOURCES, CONFIRMATIONS];
 
 const FIRST: Migration = Migration {
     version: 1,
@@ -88,6 +88,35 @@ const RESOURCES: Migration = Migration {
             statement TEXT NOT NULL,
             sealed_content BLOB NOT NULL,
             created_at TEXT NOT NULL
+        ) STRICT",
+    ],
+};
+
+const CONFIRMATIONS: Migration = Migration {
+    version: 3,
+    statements: &[
+        // A table's checks can't be changed in place.
+        "CREATE TABLE releases_3 (
+            id TEXT PRIMARY KEY,
+            key_id TEXT NOT NULL REFERENCES registrations,
+            spec_digest TEXT NOT NULL,
+            attested_key TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('reserved', 'delivered', 'confirmed')),
+            policy_serial INTEGER NOT NULL,
+            reserved_at TEXT NOT NULL,
+            delivered_at TEXT,
+            confirmed_at TEXT,
+            UNIQUE (key_id, spec_digest, attested_key)
+        ) STRICT",
+        "INSERT INTO releases_3 SELECT id, key_id, spec_digest, attested_key, state, policy_serial, reserved_at,
+            delivered_at, NULL FROM releases",
+        "DROP TABLE releases",
+        "ALTER TABLE releases_3 RENAME TO releases",
+        // The operator's own resources, for stock clients.
+        "CREATE TABLE compat_resources (
+            uri TEXT PRIMARY KEY,
+            sealed_content BLOB NOT NULL,
+            written_at TEXT NOT NULL
         ) STRICT",
     ],
 };

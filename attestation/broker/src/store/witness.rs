@@ -37,6 +37,13 @@ const MISSING: &[(&str, &str)] = &[
                 AND lineage = substr(subject, instr(subject, '/') + 1) AND revision = record ->> '$.detail.revision')
             ORDER BY seq LIMIT 1",
     ),
+    // Or a key with few releases would have more.
+    (
+        "a release",
+        "SELECT seq, record ->> '$.subject' AS subject FROM audit WHERE record ->> '$.event' = 'key.released'
+            AND NOT EXISTS (SELECT 1 FROM releases WHERE id = record ->> '$.detail.release')
+            ORDER BY seq LIMIT 1",
+    ),
 ];
 
 /// Checks that no row is gone that the log, itself verified, tells of.

@@ -1,7 +1,7 @@
 //! Sessions and evidence: each way in which an attestation is refused.
 
 use axum::http::StatusCode;
-use protocols::rcar::{AUTH_PATH, EphemeralKey, Jwk};
+use protocols::rcar::{ATTEST_PATH, AUTH_PATH, EphemeralKey, Jwk};
 use protocols::refusal::Code;
 use sealpod_broker::config::Limits;
 use sealpod_emulator::snp::Fault;
@@ -34,7 +34,7 @@ async fn another_protocol_version_is_refused() {
 #[tokio::test]
 async fn other_kinds_of_evidence_are_refused() {
     let world = World::new().await;
-    for tee in ["sample", "sev", "tdx", "SNP"] {
+    for tee in ["sample", "tdx", "SNP", ""] {
         let body = json!({ "version": "0.4.0", "tee": tee, "extra-params": {} });
         let answer = world.send(post(AUTH_PATH, &body, &[])).await;
         assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, Code::TeeKind), "{tee}");
@@ -42,28 +42,43 @@ async fn other_kinds_of_evidence_are_refused() {
 }
 
 #[tokio::test]
-async fn thousands_of_sessions_stay_bounded() {
-    let limits = Limits { sessions: 64, sessions_per_address: 16, ..Limits::default() };
+async fn a_challenge_keeps_nothing_and_takes_any_parameters() {
+    let world = World::new().await;
+    let big = json!({ "a": vec![json!({ "b": ["c", null, 1.5e300] }); 200] });
+    for _ in 0..1000 {
+        let body = json!({ "version": "0.4.0", "tee": "snp", "extra-params": big });
+        assert_eq!(world.send(post(AUTH_PATH, &body, &[])).await.status, StatusCode::OK);
+    }
+    assert_eq!(world.broker.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn attested_sessions_of_one_address_stay_in_its_share() {
+    let limits = Limits { sessions: 8, sessions_per_address: 2, ..Limits::default() };
     let world = World::with(limits, true).await;
     let pushed = world.push(1).await;
-    let (cookie, nonce) = world.auth().await;
-    let other = "10.9.9.9".parse().unwrap();
-    for _ in 0..3000 {
-        let answer = world.send_from(other, post(AUTH_PATH, &auth_request(), &[])).await;
-        assert_eq!(answer.status, StatusCode::OK);
-    }
     let guest = pushed.guest();
-    assert_eq!(world.attest(&cookie, &guest.attest_request(&nonce)).await.status, StatusCode::OK);
+    let first = world.handshake(&guest).await;
+    for _ in 0..4 {
+        let last = world.handshake(&guest).await;
+        assert_eq!(world.broker.open_sessions().min(3), world.broker.open_sessions());
+        assert_eq!(world.resource(&last, pushed.key_id()).await.status, StatusCode::OK);
+    }
+    assert_eq!(world.broker.open_sessions(), 2);
+    assert_eq!(world.resource(&first, pushed.key_id()).await.code(), Code::Session);
 }
 
 #[tokio::test]
 async fn a_full_table_says_so() {
-    let limits = Limits { sessions: 4, sessions_per_address: 2, ..Limits::default() };
+    let limits = Limits { sessions: 2, sessions_per_address: 2, ..Limits::default() };
     let world = World::with(limits, true).await;
+    let guest = Machine::default().boot(None);
     let mut last = None;
-    for n in 0..5 {
+    for n in 0..3 {
+        let (cookie, nonce) = world.auth().await;
+        let body = serde_json::to_value(guest.attest_request(&nonce)).unwrap();
         let address = std::net::IpAddr::from([10, 9, 0, n]);
-        last = Some(world.send_from(address, post(AUTH_PATH, &auth_request(), &[])).await);
+        last = Some(world.send_from(address, post(ATTEST_PATH, &body, &[("cookie", &cookie)])).await);
     }
     let last = last.unwrap();
     assert_eq!((last.status, last.code()), (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded));
@@ -71,7 +86,7 @@ async fn a_full_table_says_so() {
 }
 
 #[tokio::test]
-async fn evidence_for_another_nonce_is_refused_and_ends_the_session() {
+async fn evidence_for_another_nonce_is_refused() {
     let world = World::new().await;
     let guest = Machine::default().boot(None);
     let (_, old) = world.auth().await;
@@ -79,7 +94,68 @@ async fn evidence_for_another_nonce_is_refused_and_ends_the_session() {
     let answer = world.attest(&cookie, &guest.attest_request(&old)).await;
     assert_eq!((answer.status, answer.code()), (StatusCode::UNAUTHORIZED, Code::Nonce));
     let answer = world.attest(&cookie, &guest.attest_request(&nonce)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn evidence_that_was_refused_uses_its_challenge_up() {
+    let world = World::new().await;
+    let guest = Machine::default().boot(None);
+    let (cookie, nonce) = world.auth().await;
+    let mut bad = guest.attest_request(&nonce);
+    bad.tee_evidence.additional_evidence = "{}".into();
+    assert_eq!(world.attest(&cookie, &bad).await.code(), Code::Binding);
+    let answer = world.attest(&cookie, &guest.attest_request(&nonce)).await;
     assert_eq!((answer.status, answer.code()), (StatusCode::UNAUTHORIZED, Code::Session));
+}
+
+#[tokio::test]
+async fn a_challenge_of_before_a_restart_is_refused() {
+    let world = World::new().await;
+    let guest = Machine::default().boot(None);
+    let (cookie, nonce) = world.auth().await;
+    let world = world.restart().await;
+    assert_eq!(world.attest(&cookie, &guest.attest_request(&nonce)).await.code(), Code::Nonce);
+}
+
+#[tokio::test]
+async fn a_challenge_of_one_kind_takes_no_evidence_of_another() {
+    let world = World::new().await;
+    let guest = Machine::default().boot(None);
+    for tee in ["sev", "pef"] {
+        let body = json!({ "version": "0.4.0", "tee": tee, "extra-params": {} });
+        let answer = world.send(post(AUTH_PATH, &body, &[])).await;
+        let (cookie, nonce) = (answer.cookie(), answer.body["nonce"].as_str().unwrap().to_owned());
+        assert_eq!(world.attest(&cookie, &guest.attest_request(&nonce)).await.code(), Code::Evidence);
+    }
+}
+
+#[tokio::test]
+async fn refused_evidence_is_in_the_audit_log_with_its_checks_and_floods_it_not() {
+    let world = World::new().await;
+    let guest = Machine { faults: vec![Fault::signature()], ..Machine::default() }.boot(None);
+    for _ in 0..100 {
+        let (cookie, nonce) = world.auth().await;
+        assert_eq!(world.attest(&cookie, &guest.attest_request(&nonce)).await.code(), Code::Signature);
+    }
+    // The clock goes on: the next one is recorded and tells of those left out.
+    world.wait(std::time::Duration::from_secs(60));
+    let (cookie, nonce) = world.auth().await;
+    assert_eq!(world.attest(&cookie, &guest.attest_request(&nonce)).await.code(), Code::Signature);
+    let (dir, config) = world.stop().await;
+    let events = crate::support::events_of(&config).await;
+    let refused: Vec<_> = events.iter().filter(|event| event["event"] == "attestation.refused").collect();
+    assert!((2..64).contains(&refused.len()), "{}", refused.len());
+    let first = &refused[0]["detail"];
+    assert_eq!((&first["code"], &first["tee"]), (&json!("SIGNATURE"), &json!("snp")));
+    let outcomes = |wanted: &str| {
+        first["checks"].as_array().unwrap().iter().filter(|check| check["outcome"] == wanted).count()
+    };
+    assert_eq!(outcomes("failed"), 1);
+    assert!(outcomes("passed") > 0 && outcomes("not_reached") > 0, "{first}");
+    let left_out = refused.last().unwrap()["detail"]["left_out_before"]["SIGNATURE"].as_u64().unwrap();
+    assert_eq!(left_out as usize + refused.len(), 101);
+    drop(dir);
 }
 
 #[tokio::test]

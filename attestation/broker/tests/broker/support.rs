@@ -22,7 +22,7 @@ use protocols::rcar::{ATTEST_PATH, AUTH_PATH, AttestRequest, JweFlattened};
 use protocols::refusal::{Code, Refusal};
 use sealpod_broker::broker::{Broker, init, open_store};
 use sealpod_broker::clock::Clock;
-use sealpod_broker::config::{Collateral, Config, Limits, Trust};
+use sealpod_broker::config::{Collateral, Compat, Config, Limits, Token, Trust};
 use sealpod_broker::http::{Peer, router};
 use sealpod_broker::store::Enrolment;
 use serde_json::{Value, json};
@@ -78,10 +78,20 @@ impl World {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.path().join("state"),
             server_names: vec!["broker.example".into(), "127.0.0.1".into()],
-            trust: Trust { emulated_roots: if trust_emulated { vec![root] } else { Vec::new() } },
+            trust: Trust {
+                emulated_roots: if trust_emulated { vec![root] } else { Vec::new() },
+                ..Trust::default()
+            },
+            token: Token::default(),
+            compat: Compat::default(),
             collateral: Collateral::default(),
             limits,
         };
+        Self::configured(dir, config).await
+    }
+
+    /// A broker with this configuration.
+    pub(crate) async fn configured(dir: TempDir, config: Config) -> Self {
         init(&config).await.unwrap();
         let owner = enrol(&config, "shop").await;
         let ahead = Arc::new(AtomicU64::new(0));
@@ -194,12 +204,7 @@ impl World {
 
     /// The events of the audit log, in order, with their details.
     pub(crate) async fn events(&self) -> Vec<Value> {
-        let (_, store) = open_store(&self.config.state, Clock::system()).await.unwrap();
-        let mut text = Vec::new();
-        store.export_audit(&mut text, &[]).await.unwrap();
-        store.close().await;
-        let lines = String::from_utf8(text).unwrap();
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        events_of(&self.config).await
     }
 
     /// A connection to the database past the broker, as whoever holds the file has it.
@@ -210,6 +215,16 @@ impl World {
             .busy_timeout(Duration::from_secs(5));
         sqlx::SqliteConnection::connect_with(&options).await.unwrap()
     }
+}
+
+/// The events of a broker's audit log.
+pub(crate) async fn events_of(config: &Config) -> Vec<Value> {
+    let (_, store) = open_store(&config.state, Clock::system()).await.unwrap();
+    let mut text = Vec::new();
+    store.export_audit(&mut text, &[]).await.unwrap();
+    store.close().await;
+    let lines = String::from_utf8(text).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 async fn start(config: &Config, ahead: &Arc<AtomicU64>) -> (Arc<Broker>, JoinHandle<()>) {

@@ -18,7 +18,8 @@ pub use claims::{PlatformBits, PolicyBits, SnpClaims, TcbVersions};
 pub use evidence::{Evidence, Revocation, SignatureChecked};
 pub use reference::SnpReference;
 /// Callers speak of evidence in the verifier's terms alone.
-pub use tee_evidence::snp::{Tcb, json::from_kbs};
+pub use tee_evidence::snp::Tcb;
+pub use tee_evidence::snp::json::{KbsEvidence, from_kbs};
 
 #[cfg(test)]
 mod tests;
