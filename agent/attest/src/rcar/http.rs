@@ -25,27 +25,40 @@ pub(super) struct Client<'a> {
     patience: &'a Patience,
     sender: Option<SendRequest<Full<Bytes>>>,
     session: Option<String>,
-    token: Option<&'a str>,
+    token: Option<String>,
 }
 
 /// A request that gave nothing.
 pub(super) struct Failure {
     pub(super) refusal: Refusal,
-    /// The broker may answer after another handshake: it said so, or 401 without a refusal of ours, which
-    /// with the stock broker can be anything.
-    pub(super) attest_again: bool,
+    pub(super) again: Again,
+}
+
+/// What could help.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Again {
+    /// Nothing.
+    Never,
+    /// Another handshake: the broker said so, or 401 without a refusal of ours, which with the stock broker
+    /// can be anything.
+    Attested,
+    /// The same once more: request or answer were lost on their way.
+    Lost,
+}
+
+impl Failure {
+    fn lost(detail: impl Into<String>) -> Self {
+        Self { refusal: protocol(detail), again: Again::Lost }
+    }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let attest_again = matches!(refusal.code, Code::Nonce | Code::Session);
-        Self { refusal, attest_again }
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        failure.refusal
+        let again = match refusal.code {
+            Code::Nonce | Code::Session => Again::Attested,
+            _ => Again::Never,
+        };
+        Self { refusal, again }
     }
 }
 
@@ -55,18 +68,13 @@ impl<'a> Client<'a> {
     }
 
     /// For requests after the handshake.
-    pub(super) fn attested(
-        target: &'a Target,
-        patience: &'a Patience,
-        session: Option<String>,
-        token: Option<&'a str>,
-    ) -> Self {
-        Self { target, patience, sender: None, session, token }
+    pub(super) fn attested(self, session: Option<String>, token: Option<String>) -> Self {
+        Self { session, token, ..self }
     }
 
     /// The session's cookie, once the broker has set it.
-    pub(super) fn into_session(self) -> Option<String> {
-        self.session
+    pub(super) fn session(&self) -> Option<&str> {
+        self.session.as_deref()
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -75,22 +83,18 @@ impl<'a> Client<'a> {
         body: &impl Serialize,
         limit: usize,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| Refusal::new(Code::Internal, format!("request for {path}: {error}")))?;
-        self.request(Method::POST, path, body.into(), limit).await
+        let body = written(path, body)?;
+        Ok(parsed(path, &self.request(&Method::POST, path, &body, limit).await?)?)
     }
 
-    pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str, limit: usize) -> Result<T, Failure> {
-        self.request(Method::GET, path, Bytes::new(), limit).await
-    }
-
-    async fn request<T: DeserializeOwned>(
+    /// The body of the answer.
+    pub(super) async fn request(
         &mut self,
-        method: Method,
+        method: &Method,
         path: &str,
-        body: Bytes,
+        body: &Bytes,
         limit: usize,
-    ) -> Result<T, Failure> {
+    ) -> Result<Bytes, Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -100,31 +104,31 @@ impl<'a> Client<'a> {
         if let Some(session) = &self.session {
             request = request.header(COOKIE, format!("{SESSION_COOKIE}={session}"));
         }
-        if let Some(token) = self.token {
+        if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request
-            .body(Full::new(body))
+            .body(Full::new(body.clone()))
             .map_err(|error| Refusal::new(Code::Internal, format!("request for {path}: {error}")))?;
         let patience = self.patience;
         let sender = self.sender().await?;
         let answer = timeout(patience.answer, async {
             let response = sender.send_request(request).await.map_err(|error| {
-                protocol(format!("the connection ended during the request for {path}: {error}"))
+                let detail = format!("the connection ended during the request for {path}: {error}");
+                // What isn't HTTP won't be the next time.
+                if error.is_parse() { protocol(detail).into() } else { Failure::lost(detail) }
             })?;
             read(response, limit).await
         });
         let (status, headers, body) =
             answer.await.map_err(|_| protocol(format!("no answer to the request for {path} in time")))??;
-        if status != StatusCode::OK {
+        if !status.is_success() {
             return Err(refused(path, status, &body));
         }
         if let Some(session) = session(&headers)? {
             self.session = Some(session);
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            protocol(format!("the body for {path} is not the expected JSON: {error}")).into()
-        })
+        Ok(body)
     }
 
     /// The open connection, or a new one if the broker closed it between two requests.
@@ -149,26 +153,37 @@ impl<'a> Client<'a> {
     }
 }
 
-async fn read(response: Response<Incoming>, limit: usize) -> Result<(StatusCode, HeaderMap, Bytes), Refusal> {
+pub(super) fn written(path: &str, body: &impl Serialize) -> Result<Bytes, Refusal> {
+    let body = serde_json::to_vec(body);
+    body.map(Into::into).map_err(|error| Refusal::new(Code::Internal, format!("request for {path}: {error}")))
+}
+
+pub(super) fn parsed<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| protocol(format!("the body for {path} is not the expected JSON: {error}")))
+}
+
+async fn read(response: Response<Incoming>, limit: usize) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, limit)
-        .collect()
-        .await
-        .map_err(|error| protocol(format!("the body can't be read: {error}")))?;
+    let body = Limited::new(body, limit).collect().await.map_err(|error| {
+        let detail = format!("the body can't be read: {error}");
+        // Anything else is a body that is longer than it may be.
+        if error.is::<hyper::Error>() { Failure::lost(detail) } else { protocol(detail).into() }
+    })?;
     Ok((head.status, head.headers, body.to_bytes()))
 }
 
 /// The broker's own refusal line where there is one.
 fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
-    let attest_again = status == StatusCode::UNAUTHORIZED;
+    let again = if status == StatusCode::UNAUTHORIZED { Again::Attested } else { Again::Never };
     let Ok(error) = serde_json::from_slice::<KbsError>(body) else {
-        return Failure { refusal: protocol(format!("status {} for {path}", status.as_u16())), attest_again };
+        return Failure { refusal: protocol(format!("status {} for {path}", status.as_u16())), again };
     };
     match Refusal::parse(&error.detail) {
         Some(refusal) => refusal.into(),
         None => {
             let refusal = protocol(format!("status {} for {path}: {}", status.as_u16(), error.detail));
-            Failure { refusal, attest_again }
+            Failure { refusal, again }
         }
     }
 }

@@ -1,16 +1,24 @@
-//! Resources, fetched with one attestation that all containers share and that is renewed when it ends.
+//! This guest at its broker: one attestation that everything shares and that is renewed when it ends, and
+//! one key for as long as the guest runs. By that key the broker knows a guest that asks again, whatever
+//! was lost in between: an answer, a session, the broker itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Method;
+use hyper::body::Bytes;
+use protocols::broker::{CONFIRM_PATH, Confirmation};
 use protocols::rcar::{EphemeralKey, JweFlattened, MAX_PLAINTEXT, ResourceUri};
 use protocols::refusal::{Code, Refusal};
+use sealed_spec::SpecKey;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+use super::handshake::{self, Guest};
+use super::http::{self, Again, Client, Failure};
 use super::transport::{Target, Transport};
-use super::{Patience, attest, http, protocol};
+use super::{Patience, protocol};
 use crate::initdata::VerifiedInitdata;
 use crate::tee::{Tee, chain};
 
@@ -22,15 +30,19 @@ const MAX_ANSWER: usize = MAX_PLAINTEXT * 3 / 2;
 const MAX_REQUESTS: usize = 4;
 /// Longest token that fits into a header.
 const MAX_TOKEN_HEADER: usize = 32 * 1024;
+/// A session can die between two requests: the broker was restarted, a clock jumped.
+const ATTEST_AGAIN: u32 = 1;
+/// Answers that get lost before it is taken for a broken way to the broker.
+const ASK_AGAIN: u32 = 3;
 
 /// The guest, as the broker knows it.
 pub struct Session {
-    initdata: String,
-    sealed_spec: [u8; 32],
-    tee: Arc<dyn Tee>,
+    guest: Guest,
+    key_id: Option<ResourceUri>,
     target: Target,
     patience: Patience,
     attested: Mutex<Option<Arc<Attested>>>,
+    time: std::sync::Mutex<Option<(i64, Instant)>>,
     requests: Semaphore,
 }
 
@@ -41,7 +53,6 @@ impl std::fmt::Debug for Session {
 }
 
 struct Attested {
-    key: EphemeralKey,
     token: Option<String>,
     session: Option<String>,
     until: Instant,
@@ -57,7 +68,7 @@ impl Session {
                 Some(Target::new(config, Transport::of(config)?)?)
             }
         };
-        Ok(target.map(|target| Self::with(initdata, tee, target, Patience::default())))
+        target.map(|target| Self::with(initdata, tee, target, Patience::default())).transpose()
     }
 
     pub(super) fn with(
@@ -65,66 +76,124 @@ impl Session {
         tee: Arc<dyn Tee>,
         target: Target,
         patience: Patience,
-    ) -> Self {
-        Self {
-            initdata: initdata.body().to_owned(),
-            sealed_spec: initdata.sealed_spec(),
-            tee,
+    ) -> Result<Self, Refusal> {
+        let key_id = match initdata.policy() {
+            Some(_) => None,
+            None => {
+                let key_id = initdata.config()?.key_id.as_str().parse();
+                Some(key_id.map_err(|error| Refusal::new(Code::InitdataInvalid, chain(&error)))?)
+            }
+        };
+        let key = EphemeralKey::generate().map_err(|error| Refusal::new(Code::Internal, chain(&error)))?;
+        let (body, sealed_spec) = (initdata.body().to_owned(), initdata.sealed_spec());
+        Ok(Self {
+            guest: Guest { initdata: body, sealed_spec, tee, key },
+            key_id,
             target,
             patience,
             attested: Mutex::new(None),
+            time: std::sync::Mutex::new(None),
             requests: Semaphore::new(MAX_REQUESTS),
-        }
+        })
+    }
+
+    /// Proves what this guest is to the broker and receives the key of its one sealed spec. Asking again is
+    /// the same release.
+    pub async fn spec_key(&self) -> Result<SpecKey, Refusal> {
+        let opened = self.resource(self.key_id()?).await?;
+        SpecKey::from_bytes(&opened)
+            .map_err(|_| protocol(format!("the key has {} bytes instead of 32", opened.len())))
     }
 
     /// Asks the broker for a resource; attests first where that hasn't happened or has lost its effect.
     pub async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let path = uri.http_path();
+        let answer = self.ask(Method::GET, &path, Bytes::new()).await?;
+        let answer: JweFlattened = http::parsed(&path, &answer)?;
+        self.guest.key.open(&answer).map_err(|error| protocol(format!("{uri}: {}", chain(&error))))
+    }
+
+    /// Tells the broker that the spec key arrived and opened the sealed spec.
+    pub async fn confirm(&self) -> Result<(), Refusal> {
+        let confirmation = Confirmation { uri: self.key_id()?.to_string() };
+        let body = http::written(CONFIRM_PATH, &confirmation)?;
+        self.ask(Method::POST, CONFIRM_PATH, body).await.map(|_| ())
+    }
+
+    /// Now is not before this, in seconds since the epoch, by the broker's word over authenticated TLS.
+    pub fn broker_time(&self) -> Option<i64> {
+        let time = self.time.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        time.map(|(issued, at)| {
+            issued.saturating_add(i64::try_from(at.elapsed().as_secs()).unwrap_or(i64::MAX))
+        })
+    }
+
+    fn key_id(&self) -> Result<&ResourceUri, Refusal> {
+        self.key_id
+            .as_ref()
+            .ok_or_else(|| Refusal::new(Code::Mode, "the guest's initdata names no sealed spec, so no key"))
+    }
+
+    /// One request, and what it takes to get it answered.
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Refusal> {
         let _turn = self.requests.acquire().await.map_err(|_| Refusal::new(Code::Internal, "no turn"))?;
-        let attested = self.attested(None).await?;
-        match self.get(&attested, uri).await {
-            // What the broker knew of this guest is gone: it expired, or the broker was restarted.
-            Err(failure) if failure.attest_again => {
-                let attested = self.attested(Some(&attested)).await?;
-                Ok(self.get(&attested, uri).await?)
+        let (mut attest_again, mut ask_again) = (ATTEST_AGAIN, ASK_AGAIN);
+        let mut stale = None;
+        loop {
+            let failure = match self.attested(stale.take()).await {
+                Ok((attested, mut client)) => match client.request(&method, path, &body, MAX_ANSWER).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(failure) => {
+                        if failure.again == Again::Attested {
+                            stale = Some(attested);
+                        }
+                        failure
+                    }
+                },
+                Err(failure) => failure,
+            };
+            match failure.again {
+                Again::Attested if attest_again > 0 => attest_again -= 1,
+                Again::Lost if ask_again > 0 => {
+                    ask_again -= 1;
+                    sleep(self.patience.pause).await;
+                }
+                _ => return Err(failure.refusal),
             }
-            other => Ok(other?),
         }
     }
 
-    /// The attestation in force; another one than `stale`. Whoever comes while one is made waits for it.
-    async fn attested(&self, stale: Option<&Arc<Attested>>) -> Result<Arc<Attested>, Refusal> {
+    /// The attestation in force, other than `stale`, and a client for it. Whoever comes while one is made
+    /// waits for it.
+    async fn attested(&self, stale: Option<Arc<Attested>>) -> Result<(Arc<Attested>, Client<'_>), Failure> {
         let mut current = self.attested.lock().await;
         if let Some(attested) = current.as_ref()
             && attested.until > Instant::now()
-            && !stale.is_some_and(|stale| Arc::ptr_eq(stale, attested))
+            && !stale.is_some_and(|stale| Arc::ptr_eq(&stale, attested))
         {
-            return Ok(attested.clone());
+            let client = Client::new(&self.target, &self.patience);
+            let client = client.attested(attested.session.clone(), attested.token.clone());
+            return Ok((attested.clone(), client));
         }
         *current = None;
-        let until = Instant::now() + LIFETIME;
-        let mut client = http::Client::new(&self.target, &self.patience);
-        let (key, token) = match attest(&mut client, &self.initdata, self.sealed_spec, &self.tee).await {
-            Err(Refusal { code: Code::Nonce | Code::Session, .. }) => {
-                client = http::Client::new(&self.target, &self.patience);
-                attest(&mut client, &self.initdata, self.sealed_spec, &self.tee).await?
-            }
-            other => other?,
-        };
+        let start = Instant::now();
+        let mut client = Client::new(&self.target, &self.patience);
+        let token = handshake::attest(&mut client, &self.guest).await?;
+        if self.target.is_authenticated()
+            && let Some(issued) = handshake::issued(&token)
+        {
+            let mut time = self.time.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *time = Some((issued, Instant::now()));
+        }
         // The cookie does where a token is too long to be sent back.
         let sendable =
             |token: &String| token.len() <= MAX_TOKEN_HEADER && token.bytes().all(|b| b.is_ascii_graphic());
         let token = Some(token).filter(sendable);
-        let attested = Arc::new(Attested { key, token, session: client.into_session(), until });
+        let session = client.session().map(ToOwned::to_owned);
+        let client = client.attested(session.clone(), token.clone());
+        let attested = Arc::new(Attested { token, session, until: start + LIFETIME });
         *current = Some(attested.clone());
-        Ok(attested)
-    }
-
-    async fn get(&self, attested: &Attested, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, http::Failure> {
-        let session = attested.session.clone();
-        let mut client =
-            http::Client::attested(&self.target, &self.patience, session, attested.token.as_deref());
-        let answer: JweFlattened = client.get(&uri.http_path(), MAX_ANSWER).await?;
-        attested.key.open(&answer).map_err(|error| protocol(format!("{uri}: {}", chain(&error))).into())
+        Ok((attested, client))
     }
 }
 

@@ -2,15 +2,19 @@
 
 pub(crate) mod broker;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use broker::{Authority, Broker, Fault, KEY};
+use sealed_spec::SpecKey;
 use sealed_spec::initdata::Via;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::transport::Target;
 use super::*;
-use crate::initdata::verified_for_tests;
+use crate::initdata::{VerifiedInitdata, verified_for_tests};
+use crate::tee::Tee;
 use crate::testing::{FakeTee, document};
 
 pub(crate) const URL: &str = "https://broker.example:8443";
@@ -33,6 +37,17 @@ pub(crate) fn guest(ca: &str) -> (VerifiedInitdata, Arc<dyn Tee>) {
 
 pub(crate) fn tcp(address: std::net::SocketAddr) -> Transport {
     Transport::Tcp { host: address.ip().to_string(), port: address.port() }
+}
+
+/// A release of a guest that has just been started.
+async fn release_key_with(
+    initdata: &VerifiedInitdata,
+    tee: &Arc<dyn Tee>,
+    transport: Transport,
+    patience: &Patience,
+) -> Result<SpecKey, Refusal> {
+    let target = Target::new(initdata.config()?, transport)?;
+    Session::with(initdata, Arc::clone(tee), target, patience.clone())?.spec_key().await
 }
 
 /// A whole release against a broker with one fault.
@@ -262,5 +277,7 @@ fn the_way_that_initdata_asks_for() {
 fn the_future_can_move_between_threads() {
     fn is_send<T: Send>(_: &T) {}
     let (initdata, tee) = guest(&Authority::new().pem);
-    is_send(&release_key(&initdata, &tee, tcp(([127, 0, 0, 1], 1).into())));
+    let session = Session::new(&initdata, tee).unwrap().unwrap();
+    is_send(&session.spec_key());
+    is_send(&session.confirm());
 }

@@ -123,6 +123,11 @@ impl Target {
         Ok(Self { transport, authority, tls })
     }
 
+    /// Whether whoever answers proved to be the broker.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// A connection whose other end proved to be the broker. Tries again while nobody answers; not when
     /// the wrong one does.
     pub(super) async fn connect(&self, patience: &Patience) -> Result<Box<dyn Stream>, Refusal> {

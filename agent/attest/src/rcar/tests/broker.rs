@@ -1,7 +1,7 @@
 //! A broker in this process: TLS with certificates made on the spot, RCAR to the letter, and one fault
 //! at a time.
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use protocols::broker::{CONFIRM_PATH, Confirmation};
 use protocols::rcar::{
     AttestRequest, AuthRequest, EphemeralKey, JweFlattened, KbsError, VERSION, binding, report_data, wrap,
 };
@@ -47,6 +48,11 @@ pub(crate) enum Fault {
     ShortKey,
     /// Ends the connection after each answer.
     HangsUp,
+    /// Does what is asked on this path and hangs up instead of answering, the first n times.
+    Loses(&'static str, usize),
+    /// Releases, and is another process before the answer is out.
+    Restarts,
+    Token(String),
     Silent,
 }
 
@@ -107,13 +113,20 @@ struct Session {
     nonce: String,
     attested: Option<AttestRequest>,
     last: Option<JweFlattened>,
+    /// The keys that it was released to, and what was confirmed.
+    released: Vec<String>,
+    confirmed: Vec<String>,
 }
 
 impl Broker {
     pub(crate) async fn start(tls: TlsAcceptor, initdata: &str, fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let times = if let Fault::Refuses(_, _, times) = &fault { *times } else { usize::MAX };
+        let times = match &fault {
+            Fault::Refuses(_, _, times) | Fault::Loses(_, times) => *times,
+            Fault::Restarts => 1,
+            _ => usize::MAX,
+        };
         let state = Arc::new(State {
             fault,
             initdata: initdata.to_owned(),
@@ -142,7 +155,7 @@ impl Broker {
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> io::Result<Answer> {
     let path = request.uri().path().to_owned();
     let cookie = request.headers().get("cookie").map(|value| value.to_str().unwrap().to_owned());
     let token = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
@@ -158,6 +171,18 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Answer,
         }
         _ => serve(&state, &path, cookie.as_deref(), token.as_deref(), &body),
     };
+    let lost = match state.fault {
+        Fault::Loses(at, _) => path.contains(at),
+        Fault::Restarts => path.contains("resource"),
+        _ => false,
+    };
+    if lost && state.faults_left.load(Ordering::SeqCst) > 0 {
+        state.faults_left.fetch_sub(1, Ordering::SeqCst);
+        if state.fault == Fault::Restarts {
+            state.session.lock().unwrap().attested = None;
+        }
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     if state.fault == Fault::HangsUp {
         response.headers_mut().insert("connection", "close".parse().unwrap());
     }
@@ -202,11 +227,14 @@ fn serve(state: &State, path: &str, cookie: Option<&str>, token: Option<&str>, b
             ));
             assert_eq!(request.tee_evidence.primary_evidence, json!({"report_data": bound.as_slice()}));
             session.attested = Some(request);
-            respond(200, json!({"token": "a.b.c"}).to_string())
+            let token = if let Fault::Token(token) = &state.fault { token } else { "a.b.c" };
+            respond(200, json!({"token": token}).to_string())
         }
         "/kbs/v0/resource/team-a/sealed-spec/web.r1.0a1b2c3d" => {
             assert_eq!(cookie, Some(expected_cookie.as_str()));
-            let guest = session.attested.take().unwrap().runtime_data.tee_pubkey;
+            let Some(attested) = &session.attested else { return no_session() };
+            let guest = attested.runtime_data.tee_pubkey.clone();
+            session.released.push(guest.x.clone());
             let jwe = match (&state.fault, &session.last) {
                 (Fault::ForeignKey, _) => {
                     wrap(&EphemeralKey::generate().unwrap().public_jwk(), &KEY).unwrap()
@@ -227,8 +255,37 @@ fn serve(state: &State, path: &str, cookie: Option<&str>, token: Option<&str>, b
             let to = if state.fault == Fault::ForeignKey { &foreign } else { guest };
             respond(200, serde_json::to_vec(&wrap(to, b"hunter2").unwrap()).unwrap())
         }
+        CONFIRM_PATH => {
+            assert_eq!(cookie, Some(expected_cookie.as_str()));
+            if session.attested.is_none() {
+                return no_session();
+            }
+            let Confirmation { uri } = serde_json::from_slice(body).unwrap();
+            session.confirmed.push(uri);
+            respond(204, "")
+        }
         _ => respond(404, "{}"),
     }
+}
+
+impl State {
+    /// The broker knows nobody any more.
+    pub(crate) fn forget(&self) {
+        self.session.lock().unwrap().attested = None;
+    }
+
+    /// The keys of all releases, by one coordinate.
+    pub(crate) fn released(&self) -> Vec<String> {
+        self.session.lock().unwrap().released.clone()
+    }
+
+    pub(crate) fn confirmed(&self) -> Vec<String> {
+        self.session.lock().unwrap().confirmed.clone()
+    }
+}
+
+fn no_session() -> Answer {
+    error(&Refusal::new(Code::Session, "no such session").to_string())
 }
 
 fn error(detail: &str) -> Answer {
