@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agent_rego::{Decision, Policy};
+use agent_resources::clock::BUILT;
 use async_trait::async_trait;
 use protocols::agent::CopyFileRequest;
 use protocols::rcar::ResourceUri;
@@ -26,12 +27,20 @@ const SET_POLICY: &str = "SetPolicyRequest";
 pub trait Resources: Send + Sync {
     /// Asks for one.
     async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal>;
+    /// No time before this is believed, in seconds since the epoch.
+    fn earliest(&self) -> i64 {
+        BUILT
+    }
 }
 
 #[async_trait]
 impl Resources for Attested {
     async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         self.fetch(uri).await
+    }
+
+    fn earliest(&self) -> i64 {
+        Self::earliest(self)
     }
 }
 
@@ -132,6 +141,10 @@ impl Gatekeeper for Guarded {
 
     async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         self.resources.resource(uri).await
+    }
+
+    fn earliest(&self) -> i64 {
+        self.resources.earliest()
     }
 
     fn named_key(&self, name: &str) -> Option<ResourceUri> {

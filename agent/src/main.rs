@@ -94,7 +94,12 @@ async fn choose(config: Config, log: &Logger) -> anyhow::Result<(Mode, Config)> 
     if config.unsealed {
         return Ok((Mode::Unsealed, config));
     }
-    let attested = tokio::task::spawn_blocking(Attested::boot).await.context("reading the initdata")?;
+    let attested = tokio::task::spawn_blocking({
+        let log = log.clone();
+        move || Attested::boot(log)
+    })
+    .await
+    .context("reading the initdata")?;
     match attested.failure() {
         Some(refusal) => {
             info!(log, # "host", "this VM will open no sealed spec"; "reason" => refusal.to_string());

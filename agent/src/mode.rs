@@ -9,6 +9,7 @@
 //! Initdata that is missing or doesn't verify leaves a sealed VM that opens nothing: no failure on the
 //! way leads to a mode that allows more.
 
+use agent_resources::clock::BUILT;
 use async_trait::async_trait;
 use protocols::rcar::ResourceUri;
 use protocols::refusal::Refusal;
@@ -38,6 +39,10 @@ pub trait Gatekeeper: Send + Sync {
     async fn replace(&self, policy: &str) -> Result<(), Refusal>;
     /// Asks the broker for a resource.
     async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal>;
+    /// No time before this is believed, in seconds since the epoch.
+    fn earliest(&self) -> i64 {
+        BUILT
+    }
     /// The resource of a credential that initdata names.
     fn named_key(&self, name: &str) -> Option<ResourceUri>;
 }

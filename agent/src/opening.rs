@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use agent_resources::clock::BUILT;
 use async_trait::async_trait;
 use protocols::rcar::ResourceUri;
 use protocols::refusal::{Code, Refusal};
@@ -29,11 +30,17 @@ pub trait KeySource: Send + Sync {
     async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         Err(Refusal::new(Code::Resource, format!("{uri} can't be asked for: this guest has no broker")))
     }
+    /// The key opened the sealed specification: tells whoever released it.
+    async fn confirm(&self) {}
+    /// No time before this is believed, in seconds since the epoch.
+    fn earliest(&self) -> i64 {
+        BUILT
+    }
 }
 
 /// The way from boot to an open specification.
 pub struct Opening {
-    source: Box<dyn KeySource>,
+    source: Arc<dyn KeySource>,
     key: Mutex<Option<SpecKey>>,
     spec: OnceLock<Arc<SealedSpec>>,
 }
@@ -41,7 +48,7 @@ pub struct Opening {
 impl Opening {
     /// Nothing is open yet.
     pub fn new(source: Box<dyn KeySource>) -> Self {
-        Self { source, key: Mutex::new(None), spec: OnceLock::new() }
+        Self { source: source.into(), key: Mutex::new(None), spec: OnceLock::new() }
     }
 
     /// Whether containers can be made.
@@ -57,6 +64,11 @@ impl Opening {
     /// Digest of the sealed document that this VM is for.
     pub fn digest(&self) -> Result<SpecDigest, Refusal> {
         self.source.config().map(|config| config.sealed_spec)
+    }
+
+    /// No time before this is believed, in seconds since the epoch.
+    pub fn earliest(&self) -> i64 {
+        self.source.earliest()
     }
 
     /// The open specification, or the refusal to act without it.
@@ -80,7 +92,7 @@ impl Opening {
             *key = Some(self.source.release_key().await?);
         }
         match (self.source.document(), key.as_ref()) {
-            (Some(document), Some(key)) => self.open(document, key).map(|_| ()),
+            (Some(document), Some(key)) => self.open(document, key),
             _ => Ok(()),
         }
     }
@@ -99,10 +111,10 @@ impl Opening {
             return Ok(false);
         }
         let document = find(quarantine, wanted)?;
-        self.open(&document, key).map(|_| true)
+        self.open(&document, key).map(|()| true)
     }
 
-    fn open(&self, text: &str, key: &SpecKey) -> Result<Arc<SealedSpec>, Refusal> {
+    fn open(&self, text: &str, key: &SpecKey) -> Result<(), Refusal> {
         let config = self.source.config()?;
         let invalid = |e: &dyn std::fmt::Display| Refusal::new(Code::SpecInvalid, e.to_string());
         let document = SealedDocument::parse(text).map_err(|e| invalid(&e))?;
@@ -120,7 +132,12 @@ impl Opening {
             return Err(invalid(&"the sealed document names another key than the initdata"));
         }
         let spec = document.open(key).map_err(|e| invalid(&e))?;
-        Ok(self.spec.get_or_init(|| Arc::new(spec)).clone())
+        if self.spec.set(Arc::new(spec)).is_ok() {
+            // Nothing in this guest waits for it.
+            let source = self.source.clone();
+            drop(tokio::spawn(async move { source.confirm().await }));
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,8 @@ use sealed_spec::initdata::{BrokerPin, Via};
 use sealed_spec::podspec::{Container, PodSpec};
 use sealed_spec::{HeaderFields, ImageRef, KeyId, Lineage, Repository, Workload, WorkloadKind, seal};
 
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
 use super::*;
 use crate::quarantine::{Copy, SHARED};
 
@@ -13,6 +15,7 @@ struct Fake {
     config: Result<SealpodConfig, Refusal>,
     document: Option<String>,
     key: Result<[u8; 32], Refusal>,
+    confirmed: Option<UnboundedSender<()>>,
 }
 
 #[async_trait]
@@ -27,6 +30,12 @@ impl KeySource for Fake {
 
     async fn release_key(&self) -> Result<SpecKey, Refusal> {
         self.key.clone().map(|key| SpecKey::from_bytes(&key).unwrap())
+    }
+
+    async fn confirm(&self) {
+        if let Some(confirmed) = &self.confirmed {
+            confirmed.send(()).unwrap();
+        }
     }
 }
 
@@ -58,7 +67,7 @@ fn fixture() -> Fixture {
     let (document, key, key_id) = sealed("web");
     let broker = BrokerPin { url: "https://broker".into(), via: Via::Relay, ca: String::new() };
     let config = SealpodConfig { sealed_spec: document.digest(), key_id, broker };
-    let source = Fake { config: Ok(config), document: None, key: Ok(*key.as_bytes()) };
+    let source = Fake { config: Ok(config), document: None, key: Ok(*key.as_bytes()), confirmed: None };
     let dir = tempfile::tempdir().unwrap();
     let quarantine = Quarantine::new(&dir.path().join("q")).unwrap();
     Fixture { source, document: document.as_str().to_owned(), quarantine, _dir: dir }
@@ -94,6 +103,29 @@ async fn the_document_comes_with_initdata_or_among_copied_files() {
     f.copied("c1-hosts", "127.0.0.1 localhost");
     f.copied("c1-spec/..2026/sealed-spec.jwe", &f.document);
     f.open().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_opened_is_confirmed_once_and_nothing_else_is() {
+    let (confirmed, mut confirmations) = unbounded_channel();
+    let mut f = fixture();
+    f.source.confirmed = Some(confirmed);
+    f.source.document = Some(f.document.clone());
+    let opening = Opening::new(Box::new(f.source));
+    opening.release().await.unwrap();
+    opening.release().await.unwrap();
+    assert!(!opening.open_copied(&f.quarantine).await.unwrap());
+    drop(opening);
+    // Ends with the last that could send.
+    assert_eq!((confirmations.recv().await, confirmations.recv().await), (Some(()), None));
+
+    let (confirmed, mut confirmations) = unbounded_channel();
+    let mut f = fixture();
+    f.source.confirmed = Some(confirmed);
+    f.source.key = Ok([7; 32]);
+    f.copied("b", &f.document);
+    assert_eq!(f.refused().await, Code::SpecInvalid);
+    assert_eq!(confirmations.recv().await, None);
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use crate::tee::{Binding, Tee, TeeError};
 /// A TEE whose evidence is the report data, for a broker that only looks at that.
 pub(crate) struct FakeTee {
     pub(crate) host_data: [u8; 32],
+    /// The sealed spec that the launch names beside it.
+    pub(crate) sealed_spec: Option<[u8; 32]>,
 }
 
 impl Tee for FakeTee {
@@ -23,6 +25,10 @@ impl Tee for FakeTee {
 
     fn evidence(&self, binding: &Binding<'_>) -> Result<Value, TeeError> {
         Ok(json!({ "report_data": binding.report_data.as_slice() }))
+    }
+
+    fn sealed_spec(&self) -> Option<&[u8; 32]> {
+        self.sealed_spec.as_ref()
     }
 }
 

@@ -10,6 +10,9 @@ use nix::time::{ClockId, clock_settime};
 /// host that sets it earlier would bring expired certificates back to life.
 pub const BUILT: i64 = 1_793_491_200;
 
+/// Nobody's word moves the clock beyond this: thirty years later.
+pub const LATEST: i64 = BUILT + 30 * 365 * 86_400;
+
 /// Randomness of one request; more adds nothing.
 const MAX_SEED: usize = 4096;
 
@@ -19,6 +22,9 @@ pub enum ClockError {
     /// Earlier than it may be.
     #[error("the time {0} is before this agent was built")]
     TooEarly(i64),
+    /// Later than anybody's.
+    #[error("the time {0} is decades after this agent was built")]
+    TooLate(i64),
     /// Not a time.
     #[error("seconds must not be negative, and microseconds must be from 0 to 999999")]
     Malformed,
@@ -40,6 +46,24 @@ pub fn raise_clock() -> Result<bool, ClockError> {
         return Ok(false);
     }
     set_clock(BUILT, 0, BUILT).map(|()| true)
+}
+
+/// Moves a clock forward that is before `seconds`, which somebody said who can be believed; true if it was.
+pub fn raise_clock_to(seconds: i64) -> Result<bool, ClockError> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    match later(now, seconds)? {
+        Some(seconds) => set_clock(seconds, 0, BUILT).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// What to move the clock to.
+fn later(now: i64, seconds: i64) -> Result<Option<i64>, ClockError> {
+    if seconds > LATEST {
+        return Err(ClockError::TooLate(seconds));
+    }
+    Ok(Some(seconds).filter(|seconds| *seconds > now))
 }
 
 fn acceptable(seconds: i64, microseconds: i64, floor: i64) -> Result<TimeSpec, ClockError> {
@@ -69,6 +93,18 @@ mod tests {
         assert!(matches!(acceptable(i64::MIN, 0, BUILT), Err(ClockError::TooEarly(_))));
         assert!(matches!(acceptable(BUILT, -1, BUILT), Err(ClockError::Malformed)));
         assert!(matches!(acceptable(BUILT, i64::MAX, BUILT), Err(ClockError::Malformed)));
+    }
+
+    #[test]
+    fn a_clock_is_moved_forward_only_and_not_beyond_reason() {
+        assert_eq!(later(BUILT, BUILT + 5).unwrap(), Some(BUILT + 5));
+        assert_eq!(later(BUILT + 5, BUILT + 5).unwrap(), None);
+        assert_eq!(later(BUILT + 6, BUILT + 5).unwrap(), None);
+        assert_eq!(later(BUILT, i64::MIN).unwrap(), None);
+        assert_eq!(later(BUILT, LATEST).unwrap(), Some(LATEST));
+        for seconds in [LATEST + 1, i64::MAX] {
+            assert!(matches!(later(BUILT, seconds), Err(ClockError::TooLate(_))));
+        }
     }
 
     #[test]

@@ -36,9 +36,18 @@ pub(super) const TABLE: &[Mount] = &[
     Mount { fstype: "tmpfs", target: "/run", flags: NO_SUID, options: "mode=0755,size=70%" },
     // scratch files of libraries
     Mount { fstype: "tmpfs", target: "/tmp", flags: NO_EXEC, options: "mode=1777,size=16m" },
+    // secrets that were injected at launch (SEV, SEV-ES)
+    Mount { fstype: "securityfs", target: SECRETS, flags: NO_EXEC, options: "" },
+    // reports of the TEE's firmware, on kernels that have no device for them
+    Mount { fstype: "configfs", target: REPORTS, flags: NO_EXEC, options: "" },
     // containers' resources; version 2 only
     Mount { fstype: "cgroup2", target: "/sys/fs/cgroup", flags: NO_EXEC, options: "nsdelegate" },
 ];
+
+const SECRETS: &str = "/sys/kernel/security";
+const REPORTS: &str = "/sys/kernel/config";
+/// A kernel without them has no directory for them, and a guest that needs them then finds no TEE.
+const OPTIONAL: [&str; 2] = [SECRETS, REPORTS];
 
 /// Links that programs expect below `/dev`.
 const LINKS: &[(&str, &str)] = &[
@@ -63,13 +72,22 @@ pub struct MountError {
 pub fn mount_all(table: &[Mount]) -> Result<(), MountError> {
     for row in table {
         let failed = |source| MountError { fstype: row.fstype, target: row.target, source };
-        std::fs::create_dir_all(row.target).map_err(failed)?;
+        match OPTIONAL.contains(&row.target) {
+            // One with something in it is mounted already.
+            true if !is_empty_directory(row.target) => continue,
+            true => {}
+            false => std::fs::create_dir_all(row.target).map_err(failed)?,
+        }
         match mount(Some(row.fstype), row.target, Some(row.fstype), row.flags, Some(row.options)) {
             Ok(()) | Err(Errno::EBUSY) => {}
             Err(errno) => return Err(failed(errno.into())),
         }
     }
     Ok(())
+}
+
+fn is_empty_directory(path: &str) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 pub(super) fn link_all() -> io::Result<()> {
@@ -98,6 +116,19 @@ mod tests {
                     later.target
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_a_kernel_may_lack_is_no_reason_to_stop() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name).display().to_string();
+        std::fs::create_dir(path("empty")).unwrap();
+        assert!(is_empty_directory(&path("empty")));
+        assert!(!is_empty_directory(&path("")));
+        assert!(!is_empty_directory(&path("none")));
+        for target in OPTIONAL {
+            assert!(TABLE.iter().any(|row| row.target == target && row.flags == NO_EXEC));
         }
     }
 

@@ -23,7 +23,9 @@ pub fn leave_rootfs() -> Result<(), RootError> {
     let failed = |step| move |source: io::Error| RootError { step, source };
     let errno = |step| move |source: nix::errno::Errno| RootError { step, source: source.into() };
     fs::create_dir_all(STAGE).map_err(failed("making the stage"))?;
-    mount(Some("/"), STAGE, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(errno("binding"))?;
+    // With what was mounted before this process was started: nothing, where it is the kernel that did.
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some("/"), STAGE, None::<&str>, flags, None::<&str>).map_err(errno("binding"))?;
     chdir(STAGE).map_err(errno("entering the stage"))?;
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).map_err(errno("moving"))?;
     chroot(".").map_err(errno("changing root"))?;

@@ -96,19 +96,23 @@ pub(super) async fn reseed(
     Ok(Empty::new())
 }
 
-/// The host's word, but in a confidential VM never from before the agent was built.
+/// The host's word, but in a confidential VM never from before the agent was built, nor from before what the
+/// broker said.
 pub(super) async fn set_time(
     agent: &Arc<Agent>,
     _: &TtrpcContext,
     request: wire::SetGuestDateTimeRequest,
 ) -> Result<Empty> {
     let floor = match agent.mode {
-        Mode::Sealed(_) | Mode::Policy(_) => clock::BUILT,
+        Mode::Sealed(ref opening) => opening.earliest(),
+        Mode::Policy(ref gatekeeper) => gatekeeper.earliest(),
         Mode::Unsealed => 0,
     };
     clock::set_clock(request.Sec, request.Usec, floor).map_err(|error| match error {
         ClockError::Malformed => Error::InvalidArgument(error.to_string()),
-        ClockError::TooEarly(_) | ClockError::Kernel(_) => Error::Internal(error.to_string()),
+        ClockError::TooEarly(_) | ClockError::TooLate(_) | ClockError::Kernel(_) => {
+            Error::Internal(error.to_string())
+        }
     })?;
     Ok(Empty::new())
 }

@@ -31,7 +31,7 @@ impl Disks {
     }
 
     fn load(&self, host_data: [u8; 32]) -> Result<VerifiedInitdata, Refusal> {
-        load_from(&self.path("block"), &self.path("dev"), &FakeTee { host_data })
+        load_from(&self.path("block"), &self.path("dev"), &FakeTee { host_data, sealed_spec: None })
     }
 }
 
@@ -83,7 +83,11 @@ fn no_device() {
     for host_data in [digest, [0; 32]] {
         assert_eq!(code(Disks::new(&[("vda", &[0; 1024])]).load(host_data)).0, Code::InitdataMissing);
     }
-    let gone = load_from("/nonexistent".as_ref(), "/dev".as_ref(), &FakeTee { host_data: digest });
+    let gone = load_from(
+        "/nonexistent".as_ref(),
+        "/dev".as_ref(),
+        &FakeTee { host_data: digest, sealed_spec: None },
+    );
     assert_eq!(code(gone).0, Code::InitdataMissing);
 }
 
@@ -166,4 +170,17 @@ fn a_policy_is_bound_as_a_sealed_spec_is() {
     let (device, mut digest) = framed(&document("sha256"));
     digest[0] ^= 1;
     assert_eq!(code(Disks::new(&[("vda", &device)]).load(digest)).0, Code::HostDataMismatch);
+}
+
+#[test]
+fn a_launch_that_names_the_sealed_spec_names_the_initdatas() {
+    let (device, host_data) = framed(&text());
+    let disks = Disks::new(&[("vda", &device)]);
+    let load = |sealed_spec| {
+        let tee = FakeTee { host_data, sealed_spec: Some(sealed_spec) };
+        load_from(&disks.path("block"), &disks.path("dev"), &tee)
+    };
+    let named = *sealed_spec::SpecDigest::of(b"spec").as_bytes();
+    assert_eq!(load(named).unwrap().sealed_spec(), named);
+    assert_eq!(load([7; 32]).unwrap_err().code, Code::LaunchSecret);
 }

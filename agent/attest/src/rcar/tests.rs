@@ -32,7 +32,7 @@ pub(crate) fn patience() -> Patience {
 pub(crate) fn guest(ca: &str) -> (VerifiedInitdata, Arc<dyn Tee>) {
     let text = document(URL, Via::Relay, ca);
     let host_data = sealed_spec::initdata::digest(text.as_bytes());
-    (verified_for_tests(text.as_bytes(), &host_data), Arc::new(FakeTee { host_data }))
+    (verified_for_tests(text.as_bytes(), &host_data), Arc::new(FakeTee { host_data, sealed_spec: None }))
 }
 
 pub(crate) fn tcp(address: std::net::SocketAddr) -> Transport {
