@@ -37,12 +37,12 @@ pub enum QmpError {
         desc: String,
     },
     /// A line that is not QMP.
-    #[error("qemu's answer to '{command}' can't be read: {source}")]
+    #[error("qemu's answer to '{command}' can't be read: {why}")]
     Wire {
         /// The command.
         command: &'static str,
         /// Why.
-        source: WireError,
+        why: WireError,
     },
     /// QMP, but not what comes at this place.
     #[error("qemu's answer to '{command}' is out of order: {what}")]
@@ -190,11 +190,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             if let Some(at) = self.pending[searched..].iter().position(|byte| *byte == b'\n') {
                 let rest = self.pending.split_off(searched + at + 1);
                 let line = std::mem::replace(&mut self.pending, rest);
-                return wire::parse(&line).map_err(|source| QmpError::Wire { command, source });
+                return wire::parse(&line).map_err(|why| QmpError::Wire { command, why });
             }
             searched = self.pending.len();
             if searched > MAX_LINE {
-                return Err(QmpError::Wire { command, source: WireError::Long });
+                return Err(QmpError::Wire { command, why: WireError::Long });
             }
             let mut block = [0; BLOCK];
             let read = self.stream.read(&mut block).await;
