@@ -82,7 +82,8 @@ pub struct Firmware {
     bytes: Vec<u8>,
     reset_address: u32,
     hash_table: Option<u32>,
-    sections: Vec<Section>,
+    secrets: Option<u32>,
+    sections: Option<Vec<Section>>,
 }
 
 /// A range of guest memory that the launch prepares.
@@ -118,6 +119,7 @@ impl Firmware {
         }
         let mut reset_address = None;
         let mut hash_table = None;
+        let mut secrets = None;
         let mut metadata = None;
         let mut rest = table(&bytes)?;
         while !rest.is_empty() {
@@ -127,15 +129,15 @@ impl Firmware {
             match entry.guid {
                 RESET_BLOCK => reset_address = Some(first()?),
                 HASH_TABLE_AREA => hash_table = Some(first()?).filter(|base| *base != 0),
+                SECRET_AREA => secrets = entry.data.get(4..8).map(word).filter(|length| *length != 0),
                 SEV_METADATA => metadata = Some(first()? as usize),
                 _ => {}
             }
             rest = entry.before;
         }
-        let metadata = metadata.ok_or(FirmwareError("no SEV metadata, so it was not built for SEV-SNP"))?;
-        let sections = sections(&bytes, metadata)?;
+        let sections = metadata.map(|from_end| sections(&bytes, from_end)).transpose()?;
         let reset_address = reset_address.ok_or(FirmwareError("no SEV-ES reset block"))?;
-        Ok(Self { bytes, reset_address, hash_table, sections })
+        Ok(Self { bytes, reset_address, hash_table, secrets, sections })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -156,8 +158,14 @@ impl Firmware {
         self.hash_table
     }
 
-    pub(crate) fn sections(&self) -> &[Section] {
-        &self.sections
+    /// Bytes of the area for an injected secret, if the firmware has room for one.
+    pub(crate) fn secret_area(&self) -> Option<u32> {
+        self.secrets
+    }
+
+    /// What an SEV-SNP launch prepares; `None` if the firmware was built for SEV and SEV-ES alone.
+    pub(crate) fn sections(&self) -> Option<&[Section]> {
+        self.sections.as_deref()
     }
 }
 
@@ -271,7 +279,8 @@ mod tests {
     #[test]
     fn the_generated_file_reads_back() {
         let firmware = Firmware::parse(generate()).unwrap();
-        assert_eq!(firmware.sections(), SECTIONS);
+        assert_eq!(firmware.sections(), Some(&SECTIONS[..]));
+        assert_eq!(firmware.secret_area(), Some(SECRETS.1));
         assert_eq!(firmware.hash_table(), Some(HASH_TABLE.0));
         assert_eq!(firmware.reset_address(), RESET_ADDRESS);
         assert_eq!(firmware.address(), 0xffff_0000);

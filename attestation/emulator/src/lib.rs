@@ -12,5 +12,6 @@ pub mod firmware;
 pub mod guest;
 mod guid;
 pub mod measure;
+pub mod sev;
 pub mod snp;
 pub mod state;

@@ -6,9 +6,11 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use sealpod_emulator::firmware::{self, Firmware};
 use sealpod_emulator::measure::{BootFiles, CpuModel, HashTable, Launch as Measured};
+use sealpod_emulator::sev::{self, front};
 use sealpod_emulator::snp::server::Listener;
 use sealpod_emulator::snp::{AUTHORITY_BITS, Fault, KeyKind, Launch, Processor, Product, Tcb, faults};
-use sealpod_emulator::state::{State, initialise};
+use sealpod_emulator::state::{State, add_sev, initialise};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -36,6 +38,9 @@ enum Command {
         /// Milan, Genoa or Turin.
         #[arg(long, default_value = "Milan")]
         product: Product,
+        /// Also for SEV and SEV-ES guests.
+        #[arg(long)]
+        sev: bool,
     },
     /// Write the OVMF-shaped file that emulated launches measure in place of OVMF.
     Firmware {
@@ -45,8 +50,10 @@ enum Command {
     },
     /// Print the launch digest that `serve` would report for these files.
     Measure(Boot),
-    /// List what `serve --fault` can do wrong.
+    /// List what `--fault` can do wrong.
     Faults,
+    /// Stand in for QEMU with an SEV or SEV-ES guest: everything behind `--` is QEMU's command line.
+    SevQemu(SevQemu),
     /// Be the processor of one VM, until SIGTERM or until standard input ends.
     Serve(Box<Serve>),
 }
@@ -122,6 +129,25 @@ struct Serve {
     faults: Vec<Fault>,
 }
 
+#[derive(Args)]
+struct SevQemu {
+    /// The directory that `init --sev` made.
+    #[arg(long)]
+    state: PathBuf,
+    /// The real QEMU.
+    #[arg(long, default_value = "qemu-system-x86_64")]
+    qemu: PathBuf,
+    /// The CPU model of SEV-ES guests' processors, by QEMU's name.
+    #[arg(long)]
+    cpu_model: CpuModel,
+    /// What goes wrong, NAME or NAME=VALUE; may be given several times. `sealpod-emulator faults` lists them.
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<sev::Fault>,
+    /// QEMU's words.
+    #[arg(last = true)]
+    words: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,8 +160,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Init { state, product } => {
+        Command::Init { state, product, sev } => {
             initialise(&state, product, AUTHORITY_BITS, SystemTime::now())?;
+            if sev {
+                add_sev(&state, AUTHORITY_BITS)?;
+            }
             println!("emulated {} processor in {}", product.name(), state.display());
             println!(
                 "brokers that shall trust it name {} as an emulated root",
@@ -151,12 +180,18 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Faults => {
+            println!("SEV-SNP (serve):");
             for known in faults::KNOWN {
                 let value = known.value.map(|value| format!("=<{value}>")).unwrap_or_default();
                 println!("{}{value}\n    {}", known.name, known.meaning);
             }
+            println!("SEV and SEV-ES (sev-qemu):");
+            for (name, meaning) in sev::faults::KNOWN {
+                println!("{name}\n    {meaning}");
+            }
             Ok(())
         }
+        Command::SevQemu(options) => sev_qemu(options),
         Command::Serve(options) => serve(*options),
     }
 }
@@ -174,6 +209,16 @@ fn measure(boot: &Boot) -> Result<[u8; 48]> {
         guest_features: boot.guest_features,
     };
     Ok(launch.digest()?)
+}
+
+fn sev_qemu(options: SevQemu) -> Result<()> {
+    let State { chip, sev, .. } = State::load(&options.state)?;
+    let published = sev.with_context(|| {
+        format!("{} is not for SEV; make one with `sealpod-emulator init --sev`", options.state.display())
+    })?;
+    let platform = sev::Platform::new(&chip, published);
+    let SevQemu { qemu, cpu_model: cpu, faults, words, .. } = options;
+    Ok(front::run(front::Options { platform, qemu, cpu, faults }, words)?)
 }
 
 fn serve(options: Serve) -> Result<()> {
@@ -200,7 +245,7 @@ fn serve(options: Serve) -> Result<()> {
         platform_info: options.platform_info,
         mitigations: [options.mitigations; 2],
     };
-    let State { chip, authorities } = state;
+    let State { chip, authorities, .. } = state;
     let processor = Processor::launch(chip, launch, options.faults, &authorities, SystemTime::now())?;
 
     let listener = Listener::bind(&options.listen)?;

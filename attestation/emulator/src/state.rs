@@ -4,6 +4,7 @@
 //! and `vlek.pem` are what AMD's key distribution service would serve, for collateral caches and for people.
 //! `product`, `chip.key`, `ark.key`, `ask.key` and `asvk.key` make the processor what it is.
 
+use crate::sev::platform::Published;
 use crate::snp::KeyKind;
 use crate::snp::certificates::{Authorities, Authority, CertificateError, Endorsement};
 use crate::snp::chip::{Chip, SECRET};
@@ -28,6 +29,8 @@ pub struct State {
     pub chip: Chip,
     /// Root and signing keys with their certificates.
     pub authorities: Authorities,
+    /// The same for SEV and SEV-ES, if it was made for them.
+    pub sev: Option<Published>,
 }
 
 /// Why a state directory can't be made or used.
@@ -116,11 +119,24 @@ pub fn initialise(
     create("crl.der", &crl, 0o644)
 }
 
+/// Lets the processor in `directory` launch SEV and SEV-ES guests: `sev-ask-ark.cert` is what a broker's
+/// configuration names to trust it, `sev-cek.cert` what AMD's key distribution service would serve.
+pub fn add_sev(directory: &Path, bits: usize) -> Result<(), StateError> {
+    let state = State::load(directory)?;
+    let published = Published::issue(&state.chip, bits).map_err(CertificateError::Generate)?;
+    create(directory, ASK_ARK, &published.ask_ark, 0o644)?;
+    create(directory, CEK, &published.cek, 0o644)?;
+    create(directory, "cpu0-id", hex::encode(state.chip.id()).as_bytes(), 0o644)
+}
+
+const ASK_ARK: &str = "sev-ask-ark.cert";
+const CEK: &str = "sev-cek.cert";
+
 impl State {
     /// Reads the processor in `directory`.
     pub fn load(directory: &Path) -> Result<Self, StateError> {
         let damaged = |name: &str, what| StateError::Damaged { path: directory.join(name), what };
-        let read = |name: &str| read(directory, name);
+        let read = |name: &'static str| read(directory, name);
         let product: Product =
             read("product")?.parse().map_err(|_: UnknownProduct| damaged("product", "a product's name"))?;
         let mut secret = Zeroizing::new([0; SECRET]);
@@ -133,6 +149,15 @@ impl State {
             Ok(Authority::from_pem(&read(name)?, common_name)?)
         };
         let [ark, ask, asvk] = Authority::names(product);
+        let sev = match read_bytes(directory, ASK_ARK) {
+            Err(StateError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            ask_ark => Some(Published {
+                ask_ark: ask_ark?.to_vec(),
+                cek: read_bytes(directory, CEK)?[..]
+                    .try_into()
+                    .map_err(|_| damaged(CEK, "a certificate of 2084 bytes"))?,
+            }),
+        };
         Ok(Self {
             chip: Chip::new(product, *secret),
             authorities: Authorities {
@@ -143,6 +168,7 @@ impl State {
                 asvk: authority("asvk.key", asvk)?,
                 asvk_certificate: certificate("asvk.pem")?,
             },
+            sev,
         })
     }
 }
@@ -163,13 +189,20 @@ fn create(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<(), S
     }
 }
 
-fn read(directory: &Path, name: &str) -> Result<Zeroizing<String>, StateError> {
+fn read(directory: &Path, name: &'static str) -> Result<Zeroizing<String>, StateError> {
+    let bytes = read_bytes(directory, name)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| StateError::Damaged { path: directory.join(name), what: "text" })?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn read_bytes(directory: &Path, name: &str) -> Result<Zeroizing<Vec<u8>>, StateError> {
     let path = directory.join(name);
-    let mut text = Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     File::open(&path)
-        .and_then(|file| file.take(FILE_MAX).read_to_string(&mut text))
+        .and_then(|file| file.take(FILE_MAX).read_to_end(&mut bytes))
         .map_err(|source| StateError::File { action: "reading", path, source })?;
-    Ok(text)
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -70,6 +70,18 @@ impl HashTable {
         })
     }
 
+    /// Hashes what QEMU is told to boot; without an initrd the hash is that of nothing.
+    pub fn of_words(kernel: &Path, initrd: Option<&Path>, command_line: &[u8]) -> Result<Self, FileError> {
+        Ok(Self {
+            kernel: hash_file("the kernel", kernel)?,
+            initrd: match initrd {
+                Some(path) => hash_file("the initrd", path)?,
+                None => Sha256::digest([]).into(),
+            },
+            command_line: Sha256::new().chain_update(command_line).chain_update([0]).finalize().into(),
+        })
+    }
+
     /// Hashes what is already in memory.
     pub fn of_bytes(kernel: &[u8], initrd: &[u8], command_line: &str) -> Self {
         Self {

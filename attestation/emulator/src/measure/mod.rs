@@ -1,14 +1,17 @@
 //! The launch digest of an emulated SEV-SNP guest: SEV-SNP firmware ABI, section "Page Info", over what
-//! QEMU puts into a guest's memory before its first instruction.
+//! QEMU puts into a guest's memory before its first instruction. [`LegacyLaunch`] is what it puts there for
+//! SEV and SEV-ES.
 //!
 //! The emulator's own code, on purpose: a mistake shared with the verifier would go unnoticed.
 
 mod cpu;
 mod hashes;
+mod legacy;
 mod vmsa;
 
 pub use cpu::{CpuModel, UnknownCpu};
 pub use hashes::{BootFiles, FileError, HashTable};
+pub use legacy::LegacyLaunch;
 
 use crate::firmware::{Firmware, SectionKind};
 use sha2::{Digest, Sha384};
@@ -48,6 +51,11 @@ pub enum MeasureError {
         "the firmware has no room for kernel hashes, so kernel and initrd would not be measured; use an OVMF built with kernel hashes or `sealpod-emulator firmware`"
     )]
     NoHashTable,
+    /// A firmware for SEV and SEV-ES.
+    #[error(
+        "the firmware has no SEV metadata, so it was not built for SEV-SNP; use `sealpod-emulator firmware`"
+    )]
+    NoMetadata,
 }
 
 impl Launch<'_> {
@@ -59,7 +67,7 @@ impl Launch<'_> {
         let hash_page = self.hash_page()?;
         let mut digest = Running([0; 48]);
         digest.pages(PageKind::Normal, self.firmware.address(), self.firmware.bytes());
-        for section in self.firmware.sections() {
+        for section in self.firmware.sections().ok_or(MeasureError::NoMetadata)? {
             let address = u64::from(section.address);
             match section.kind {
                 SectionKind::Memory | SectionKind::CallingArea => {
@@ -82,7 +90,8 @@ impl Launch<'_> {
 
     fn hash_page(&self) -> Result<[u8; PAGE], MeasureError> {
         let base = self.firmware.hash_table().ok_or(MeasureError::NoHashTable)?;
-        if !self.firmware.sections().iter().any(|section| section.kind == SectionKind::KernelHashes) {
+        let sections = self.firmware.sections().ok_or(MeasureError::NoMetadata)?;
+        if !sections.iter().any(|section| section.kind == SectionKind::KernelHashes) {
             return Err(MeasureError::NoHashTable);
         }
         let offset = base as usize % PAGE;

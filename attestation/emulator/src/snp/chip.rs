@@ -51,12 +51,21 @@ impl Chip {
             KeyKind::Vcek => b"sealpod emulated vcek",
             KeyKind::Vlek => b"sealpod emulated vlek",
         };
+        self.elliptic_key(label, &tcb.encode(self.product))
+    }
+
+    /// A key of the platform before SNP (CEK, OCA, PEK, PDH), by its name.
+    pub(crate) fn sev_key(&self, name: &str) -> SigningKey {
+        self.elliptic_key(b"sealpod emulated sev ", name.as_bytes())
+    }
+
+    fn elliptic_key(&self, label: &[u8], version: &[u8]) -> SigningKey {
         let mut counter = 0_u8;
         loop {
             let mut scalar: [u8; 48] = Sha384::new()
                 .chain_update(label)
                 .chain_update(*self.secret)
-                .chain_update(tcb.encode(self.product))
+                .chain_update(version)
                 .chain_update([counter])
                 .finalize()
                 .into();
