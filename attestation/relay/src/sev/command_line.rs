@@ -43,6 +43,9 @@ const FLAGS: &[&str] = &[
 ];
 /// Options that only ask something: such a command line starts no guest.
 const QUESTIONS: &[&str] = &["version", "h", "help", "audio-help"];
+/// Options whose value can be `help`.
+const ASKED: &[&str] =
+    &["accel", "audiodev", "chardev", "cpu", "device", "display", "M", "machine", "netdev", "object"];
 /// Objects for guests of another kind.
 const OTHER_GUESTS: &[&str] = &["sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest"];
 
@@ -148,9 +151,7 @@ impl CommandLine {
                 continue;
             }
             let Some(value) = rest.next() else { return Err(CommandLineError::NoValue(name)) };
-            let asks = matches!(value.as_bytes(), b"help" | b"?") || value.as_bytes().ends_with(b",help");
-            // The guest's own command line may end as it likes.
-            if asks && name != "append" {
+            if ASKED.contains(&name.as_str()) && asks(&value) {
                 return Ok(None);
             }
             match name.as_str() {
@@ -250,6 +251,11 @@ fn option(word: &OsStr) -> Option<String> {
     let bytes = word.as_bytes().strip_prefix(b"-")?;
     let bytes = bytes.strip_prefix(b"-").unwrap_or(bytes);
     Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn asks(value: &OsStr) -> bool {
+    let help = |name: &[u8]| matches!(name, b"help" | b"?");
+    pairs(value.as_bytes()).iter().any(|(name, value)| value.is_none() && help(name))
 }
 
 /// Less what names the object that ours replaces; `None` if nothing else was there.

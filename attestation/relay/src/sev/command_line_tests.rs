@@ -97,10 +97,18 @@ fn values_that_look_like_options_are_values() {
 
 #[test]
 fn questions_start_no_guest() {
-    for text in ["--version", "-version", "-h", "-machine help", "-cpu ?", "-device virtio-blk-pci,help"] {
+    for text in [
+        "--version",
+        "-version",
+        "-h",
+        "-machine help",
+        "-cpu ?",
+        "-device virtio-blk-pci,help",
+        "-M help,a=b",
+    ] {
         assert_eq!(CommandLine::parse(words(text)), Ok(None), "{text}");
     }
-    assert!(CommandLine::parse(words("-bios f -kernel k -append a=b,help")).unwrap().is_some());
+    assert!(CommandLine::parse(words("-bios f -kernel k -append a=b,help -initrd help")).unwrap().is_some());
 }
 
 #[test]
