@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocols::owner::SevSecret;
 use sealed_spec::initdata::Via;
 use sealed_spec::{KbsUri, Lineage, Repository};
 
-use crate::commands::push::TcbMinimum;
+use crate::commands::push::{SevMinimum, TcbMinimum, sev_secret};
 use crate::commands::resource::ResourceOption;
 use crate::commands::seal::{
     Ceiling, ContainerAnd, DebugOption, ExecGrant, RegistryOption, ResolveVia, VolumeOption,
@@ -189,7 +190,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "FILE=kbs:///REPOSITORY/TYPE/TAG")]
     pub(crate) resource: Vec<ResourceOption>,
     /// Release policy (TOML), whole
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["measurement", "minimum_tcb", "minimum_revision"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["measurement", "minimum_tcb", "minimum_sev", "minimum_revision"])]
     pub(crate) policy: Option<PathBuf>,
     /// What `measure` wrote: makes a policy that allows these guests; repeatable
     #[arg(long, value_name = "FILE")]
@@ -197,6 +198,12 @@ pub(crate) struct PushArgs {
     /// Lowest TCB versions; needed for hardware
     #[arg(long, value_name = "BOOTLOADER,TEE,SNP,MICROCODE[,FMC]", requires = "measurement")]
     pub(crate) minimum_tcb: Option<TcbMinimum>,
+    /// Lowest SEV firmware: API version, and lowest build of exactly that version; needed for SEV and SEV-ES hardware
+    #[arg(long, value_name = "MAJOR.MINOR[,BUILD]", requires = "measurement")]
+    pub(crate) minimum_sev: Option<SevMinimum>,
+    /// What SEV and SEV-ES guests get by injection: a key to prove themselves to the broker with, or the spec key itself
+    #[arg(long, value_name = "connection|bundle", requires = "measurement", value_parser = sev_secret)]
+    pub(crate) sev_secret: Option<SevSecret>,
     /// Lowest revision that still gets its key [default: as the last policy pushed from here says, else 1]
     #[arg(long, requires = "measurement", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) minimum_revision: Option<u64>,

@@ -62,3 +62,45 @@ fn each_missing_thing_is_named() {
     owner.write("guest.toml", GUEST);
     measure(&|owner| owner.write("fw", "not a firmware"), "firmware");
 }
+
+#[test]
+fn sev_and_sev_es_guests_have_digests_of_their_own() {
+    let owner = owner();
+    let firmware = firmware::Builder::default().build();
+    let launch = |vcpus| Launch {
+        firmware: &firmware,
+        kernel: Some(Kernel { kernel: b"a kernel", initrd: b"an initrd", cmdline: "quiet" }),
+        vcpus,
+        cpu: "EPYC-Milan".parse().unwrap(),
+        guest_features: 0,
+    };
+    let measure = |kind: &str, vcpus: u32| -> Value {
+        let table = match kind {
+            "sev" | "sev-es" => format!("kind = \"{kind}\"\n"),
+            _ => format!("kind = \"{kind}\"\nemulator = \"./emulator\"\nstate = \"state\"\n"),
+        };
+        let (before, _) = GUEST.split_once("kind").unwrap();
+        let manifest = before.replace("vcpus = 2", &format!("vcpus = {vcpus}")) + &table;
+        owner.write("guest.toml", &manifest);
+        owner.good(&["measure", "--guest", "guest.toml", "-o", "measure.json"]);
+        serde_json::from_str(&owner.read("measure.json")).unwrap()
+    };
+    for vcpus in [1, 2] {
+        for kind in ["sev", "sev-emulated"] {
+            let written = measure(kind, vcpus);
+            let digest = hex::encode(launch_digest::sev(&launch(vcpus)).unwrap());
+            assert_eq!(
+                (written["tee"].as_str(), written["launch_digest"].as_str()),
+                (Some(kind), Some(&*digest))
+            );
+        }
+        for kind in ["sev-es", "sev-es-emulated"] {
+            let written = measure(kind, vcpus);
+            let digest = hex::encode(launch_digest::sev_es(&launch(vcpus)).unwrap());
+            assert_eq!(
+                (written["tee"].as_str(), written["launch_digest"].as_str()),
+                (Some(kind), Some(&*digest))
+            );
+        }
+    }
+}

@@ -12,9 +12,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use launch_digest::{
     CpuModel, GUEST_FEATURES_DEBUG_SWAP, GUEST_FEATURES_SNP, Kernel, Launch, LaunchError, sev, sev_es, snp,
 };
+use sev::measurement::ovmf::OVMF;
+use sev::measurement::sev_hashes::SevHashes;
 use sev::measurement::snp::{SnpMeasurementArgs, snp_calc_launch_digest};
 use sev::measurement::vcpu_types::CpuType;
-use sev::measurement::vmsa::GuestFeatures;
+use sev::measurement::vmsa::{GuestFeatures, VMMType, VMSA};
 use sha2::{Digest, Sha256};
 
 mod firmware;
@@ -72,6 +74,32 @@ const KERNELS: [Kernel<'static>; 4] = [
     Kernel { kernel: &[7; 9000], initrd: &[8; 5000], cmdline: "panic=-1  two=spaces" },
 ];
 
+/// SEV and SEV-ES out of the same crate's parts: its own functions for them want OpenSSL.
+fn theirs_legacy(launch: &Launch<'_>, es: bool) -> Option<String> {
+    let file = |bytes: &[u8]| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    };
+    let firmware = file(launch.firmware);
+    let ovmf = OVMF::new(firmware.path().to_path_buf()).ok()?;
+    let mut digest = Sha256::new().chain_update(ovmf.data());
+    if let Some(kernel) = &launch.kernel {
+        let image = file(kernel.kernel);
+        let initrd = Some(kernel.initrd).filter(|initrd| !initrd.is_empty()).map(file);
+        let initrd = initrd.as_ref().map(|file| file.path().to_path_buf());
+        let hashes = SevHashes::new(image.path().to_path_buf(), initrd, Some(kernel.cmdline)).ok()?;
+        digest.update(hashes.construct_table().ok()?);
+    }
+    if es {
+        let cpu = CpuType::try_from(launch.cpu.name()).unwrap();
+        let eip = ovmf.sev_es_reset_eip().ok()?.into();
+        let vmsa = VMSA::new(eip, cpu, VMMType::QEMU, Some(launch.vcpus.into()), GuestFeatures(0));
+        vmsa.pages(launch.vcpus as usize).ok()?.iter().for_each(|page| digest.update(page));
+    }
+    Some(hex::encode(digest.finalize()))
+}
+
 fn agree_on(firmware: &[u8]) {
     for kernel in [None].into_iter().chain(KERNELS.map(Some)) {
         for (vcpus, cpu, features) in [
@@ -82,6 +110,12 @@ fn agree_on(firmware: &[u8]) {
         ] {
             let launch = launch(firmware, kernel, vcpus, cpu, features);
             assert_eq!(Some(hex::encode(snp(&launch).unwrap())), theirs(&launch), "{cpu} x {vcpus}");
+            assert_eq!(Some(hex::encode(sev(&launch).unwrap())), theirs_legacy(&launch, false), "sev");
+            assert_eq!(
+                Some(hex::encode(sev_es(&launch).unwrap())),
+                theirs_legacy(&launch, true),
+                "{cpu} x {vcpus}"
+            );
         }
     }
 }

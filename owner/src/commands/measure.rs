@@ -22,7 +22,7 @@ pub(crate) struct Measurement {
     pub(crate) name: String,
     /// Kind of TEE that reports it.
     pub(crate) tee: PolicyTee,
-    /// 96 lower-case hex digits.
+    /// Lower-case hex digits: 96 for SNP, 64 for SEV and SEV-ES.
     pub(crate) launch_digest: String,
     /// What was measured, for people.
     pub(crate) measured: Measured,
@@ -61,6 +61,9 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
         println!("  {what:10} {value}");
     }
     println!("  vcpus      {}", measured.vcpus);
+    if matches!(measurement.tee, PolicyTee::Sev | PolicyTee::SevEmulated) {
+        println!("  note: SEV measures neither the number nor the model of vCPUs, and protects no registers");
+    }
     if let Some(path) = &args.output {
         files::write(path, (serde_json::to_string_pretty(&measurement)? + "\n").as_bytes(), Access::Public)?;
         println!("written to {}; allow it with 'sealpod push --measurement'", path.display());
@@ -73,25 +76,31 @@ pub(crate) fn measure(guest: &GuestManifest) -> Result<Measurement> {
     let tee = match guest.platform {
         Platform::Snp { .. } => PolicyTee::Snp,
         Platform::SnpEmulated { .. } => PolicyTee::SnpEmulated,
-        Platform::Sev { .. } | Platform::SevEmulated { .. } => {
-            bail!("guests of kind sev and sev-es can't be measured yet; measure one of kind 'snp'")
-        }
+        Platform::Sev { es: false, .. } => PolicyTee::Sev,
+        Platform::Sev { es: true, .. } => PolicyTee::SevEs,
+        Platform::SevEmulated { es: false, .. } => PolicyTee::SevEmulated,
+        Platform::SevEmulated { es: true, .. } => PolicyTee::SevEsEmulated,
         Platform::None => bail!("nothing vouches for a guest of platform 'none'; measure one of kind 'snp'"),
     };
     let read = |path: &Path| files::read(path, FILE_LIMIT).context("guest");
     let (firmware, kernel, initrd) = (read(&guest.firmware)?, read(&guest.kernel)?, read(&guest.initrd)?);
-    let digest = launch_digest::snp(&Launch {
+    let launch = Launch {
         firmware: &firmware,
         kernel: Some(Kernel { kernel: &kernel, initrd: &initrd, cmdline: &guest.append }),
         vcpus: guest.vcpus,
         cpu: guest.cpu_model.parse()?,
         guest_features: GUEST_FEATURES_SNP,
-    })
-    .with_context(|| format!("firmware {}", guest.firmware.display()))?;
+    };
+    let digest = match tee {
+        PolicyTee::Sev | PolicyTee::SevEmulated => launch_digest::sev(&launch).map(hex::encode),
+        PolicyTee::SevEs | PolicyTee::SevEsEmulated => launch_digest::sev_es(&launch).map(hex::encode),
+        _ => launch_digest::snp(&launch).map(hex::encode),
+    };
+    let digest = digest.with_context(|| format!("firmware {}", guest.firmware.display()))?;
     Ok(Measurement {
         name: String::new(),
         tee,
-        launch_digest: hex::encode(digest),
+        launch_digest: digest,
         measured: Measured {
             firmware: protocols::name::sha256(&firmware),
             kernel: protocols::name::sha256(&kernel),

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use protocols::broker::{POLICIES_PATH, PolicyRequest, REGISTRATIONS_PATH, RegistrationRequest};
 use protocols::owner::{
-    LaunchDigest, MinimumTcb, PolicyStatement, PolicyTee, Registration, ReleasePolicy, Releases, SnpPolicy,
+    ApiVersion, LaunchDigest, MinimumTcb, PolicyStatement, PolicyTee, Registration, ReleasePolicy, Releases,
+    SevPolicy, SevSecret, SnpPolicy,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -54,6 +55,29 @@ impl FromStr for TcbMinimum {
             }
             _ => Err("four or five numbers from 0 to 255 are needed, such as 3,0,8,115".into()),
         }
+    }
+}
+
+/// `--minimum-sev`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SevMinimum(ApiVersion, u8);
+
+impl FromStr for SevMinimum {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "an API version and a build are needed, such as 1.51,6 or 1.51";
+        let (api, build) = text.split_once(',').unwrap_or((text, "0"));
+        let api = ApiVersion::try_from(api.to_owned()).map_err(|_| FORM)?;
+        Ok(Self(api, build.parse().map_err(|_| FORM)?))
+    }
+}
+
+/// `--sev-secret`.
+pub(crate) fn sev_secret(text: &str) -> Result<SevSecret, String> {
+    match text {
+        "connection" => Ok(SevSecret::Connection),
+        "bundle" => Ok(SevSecret::Bundle),
+        _ => Err("'connection' or 'bundle' is needed".into()),
     }
 }
 
@@ -165,9 +189,26 @@ fn policy(args: &PushArgs, minimum_revision: u64) -> Result<Option<ReleasePolicy
         }
         launch_digest.push(LaunchDigest { name: measurement.name, digest: measurement.launch_digest });
     }
+    let names = |family: fn(PolicyTee) -> bool| tee.iter().any(|kind| family(*kind));
+    let snp = names(PolicyTee::is_snp).then(|| snp_policy(args, &tee)).transpose()?;
+    let sev = names(PolicyTee::is_sev).then(|| sev_policy(args, &tee)).transpose()?;
+    let policy = ReleasePolicy {
+        minimum_revision: args.minimum_revision.unwrap_or(minimum_revision),
+        tee,
+        launch_digest,
+        snp,
+        sev,
+        pef: None,
+        releases: Releases::Unlimited,
+    };
+    policy.validate()?;
+    Ok(Some(policy))
+}
+
+/// An old firmware may have holes that attestation can't see past: the owner has to say what is new enough.
+fn snp_policy(args: &PushArgs, tee: &[PolicyTee]) -> Result<SnpPolicy> {
     let minimum_tcb = match args.minimum_tcb {
         Some(TcbMinimum(minimum)) => minimum,
-        // An old firmware may have holes that attestation can't see past: the owner has to say what is new enough.
         None if tee.contains(&PolicyTee::Snp) => {
             anyhow::bail!(
                 "--minimum-tcb is needed for hardware: the lowest versions you trust, such as 3,0,8,115"
@@ -175,15 +216,18 @@ fn policy(args: &PushArgs, minimum_revision: u64) -> Result<Option<ReleasePolicy
         }
         None => MinimumTcb { bootloader: 0, tee: 0, snp: 0, microcode: 0, fmc: None },
     };
-    let policy = ReleasePolicy {
-        minimum_revision: args.minimum_revision.unwrap_or(minimum_revision),
-        tee,
-        launch_digest,
-        snp: Some(SnpPolicy::new(minimum_tcb)),
-        sev: None,
-        pef: None,
-        releases: Releases::Unlimited,
+    Ok(SnpPolicy::new(minimum_tcb))
+}
+
+fn sev_policy(args: &PushArgs, tee: &[PolicyTee]) -> Result<SevPolicy> {
+    let SevMinimum(minimum_api, minimum_build) = match args.minimum_sev {
+        Some(minimum) => minimum,
+        None if tee.iter().any(|kind| kind.is_sev() && !kind.is_emulated()) => {
+            anyhow::bail!(
+                "--minimum-sev is needed for hardware: the lowest SEV firmware you trust, such as 1.51,6"
+            )
+        }
+        None => SevMinimum(ApiVersion { major: 0, minor: 0 }, 0),
     };
-    policy.validate()?;
-    Ok(Some(policy))
+    Ok(SevPolicy { minimum_api, minimum_build, secret: args.sev_secret.unwrap_or_default() })
 }
