@@ -122,7 +122,8 @@ pub struct LaunchDigest {
 pub struct SnpPolicy {
     /// Per component, for the reported, committed and launch TCB; of products that aren't in `products`.
     pub minimum_tcb: MinimumTcb,
-    /// The same for one product: their version numbers have nothing to do with each other.
+    /// The same for one line of processors: their version numbers have nothing to do with each other. A line
+    /// that isn't there is held to its product's first line (Genoa for Bergamo), if that is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub products: BTreeMap<SnpProduct, MinimumTcb>,
     /// Accept guests that the host may debug.
@@ -137,7 +138,8 @@ pub struct SnpPolicy {
     /// The privilege level that the report was asked for at, 0 to 3.
     #[serde(default)]
     pub vmpl: u8,
-    /// Products that are not accepted.
+    /// Processors that are not accepted: one line by its name, a product with all its lines by the name of its
+    /// first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied_products: Vec<SnpProduct>,
     /// Chips that are not accepted: 128 hex digits each, Turin's with zeros at the end.
@@ -234,16 +236,24 @@ impl SnpPolicy {
     }
 }
 
-/// An SNP product, named as AMD's key distribution service names it.
+/// A line of SNP processors: those whose microcode is counted alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SnpProduct {
     /// EPYC 7003.
     Milan,
-    /// EPYC 9004 and 8004.
+    /// EPYC 7003 with stacked cache.
+    MilanX,
+    /// EPYC 9004.
     Genoa,
+    /// EPYC 9004 with stacked cache.
+    GenoaX,
+    /// EPYC 97x4 and 8004.
+    Bergamo,
     /// EPYC 9005.
     Turin,
+    /// EPYC 9005 with dense cores.
+    TurinDense,
 }
 
 /// Lowest version of each TCB component, compared one by one.

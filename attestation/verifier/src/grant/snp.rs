@@ -43,7 +43,14 @@ fn platform(claims: &SnpClaims, reference: &SnpReference, checks: &mut Checks) -
         if reference.denied_products.contains(&product) {
             return refuse!(TeeKind, "processors of the product {} are not trusted any more", product.name());
         }
-        Ok(product.name().to_owned())
+        if reference.denied_lines.contains(&claims.line) {
+            return refuse!(
+                TeeKind,
+                "processors of the line {} are not trusted any more",
+                claims.line.name()
+            );
+        }
+        Ok(format!("{} ({})", product.name(), claims.line.name()))
     })?;
     checks.pass("chip", || {
         let masked = claims.chip_id == [0; 64];

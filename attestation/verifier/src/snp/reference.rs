@@ -28,6 +28,8 @@ pub struct SnpReference {
     pub denied_chips: Vec<[u8; 64]>,
     /// Products that are not trusted any more.
     pub denied_products: Vec<Product>,
+    /// Lines of processors that are not trusted any more.
+    pub denied_lines: Vec<Line>,
     /// If not empty, the ID block must be signed by one of these keys.
     pub id_key_digests: Vec<[u8; 48]>,
     /// If not empty, one of these keys must have certified the one that signed the ID block.
