@@ -4,8 +4,9 @@
 
 mod snp;
 
-use protocols::owner::{LaunchDigest, PolicyTee, ReleasePolicy};
-use verifier::{ReferenceValues, TeeKind};
+use protocols::owner::{LaunchDigest, PolicyTee, ReleasePolicy, Releases};
+use tee_evidence::sev::FirmwareApi;
+use verifier::{PefReference, ReferenceValues, SevReference, TeeKind};
 
 /// A policy that passed its own validation never fails here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,14 +21,25 @@ pub struct MappingError {
 /// # Errors
 /// If a value of it is not what [`ReleasePolicy::validate`] lets pass.
 pub fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, MappingError> {
-    // Every field is named, so that a new one can't be forgotten here. The first and the last are about
-    // registrations and releases, and none of the evidence's business.
-    let ReleasePolicy { minimum_revision: _, tee, launch_digest, snp, sev: _, pef: _, releases: _ } = policy;
+    // Every field is named, so that a new one can't be forgotten here. The first is about registrations, and
+    // none of the evidence's business.
+    let ReleasePolicy { minimum_revision: _, tee, launch_digest, snp, sev, pef, releases } = policy;
     Ok(ReferenceValues {
         tee: tee.iter().map(kind).collect::<Result<_, _>>()?,
         launch_digests: launch_digest.iter().map(launch).collect::<Result<_, _>>()?,
         snp: snp.as_ref().map(snp::reference).transpose()?,
-        ..ReferenceValues::default()
+        sev: sev.as_ref().map(|policy| SevReference {
+            // Which secret is injected is the launch's business.
+            minimum_api: FirmwareApi { major: policy.minimum_api.major, minor: policy.minimum_api.minor },
+            minimum_build: policy.minimum_build,
+            required_bits: verifier::sev::STRICT,
+            ..SevReference::default()
+        }),
+        pef: tee.iter().any(|tee| tee.is_pef()).then(|| PefReference {
+            limited_releases: *releases != Releases::Unlimited,
+            allow_limited_releases: pef.as_ref().is_some_and(|pef| pef.allow_limited_releases),
+            ..PefReference::default()
+        }),
     })
 }
 
@@ -43,6 +55,36 @@ fn launch(allowed: &LaunchDigest) -> Result<verifier::LaunchDigest, MappingError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn policy(extra: &str) -> ReferenceValues {
+        let digests: String = [("snp", 96), ("sev", 64)]
+            .iter()
+            .filter(|(name, _)| extra.contains(name))
+            .map(|(name, digits)| {
+                format!("[[launch_digest]]\nname = \"{name}\"\ndigest = \"{}\"\n", "0a".repeat(digits / 2))
+            })
+            .collect();
+        let text = format!("minimum_revision = 1\n{extra}\n{digests}");
+        reference_values(&ReleasePolicy::from_toml(&text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn sections_are_there_for_the_kinds_that_are_named() {
+        let sev = policy("tee = [\"sev-es\"]\n[sev]\nminimum_api = \"1.51\"\nminimum_build = 3");
+        let expected = SevReference {
+            minimum_api: FirmwareApi { major: 1, minor: 51 },
+            minimum_build: 3,
+            required_bits: verifier::sev::STRICT,
+            ..SevReference::default()
+        };
+        assert_eq!((sev.snp, sev.sev, sev.pef), (None, Some(expected), None));
+        assert_eq!(sev.launch_digests[0].digest, [10; 32]);
+        let pef = policy("tee = [\"pef\"]");
+        assert_eq!((pef.snp, pef.sev, pef.pef), (None, None, Some(PefReference::default())));
+        let limited = policy("tee = [\"pef\"]\nreleases = \"once\"\n[pef]\nallow_limited_releases = true");
+        let limited = limited.pef.unwrap();
+        assert!(limited.limited_releases && limited.allow_limited_releases);
+    }
 
     #[test]
     fn every_kind_of_a_policy_has_its_name_in_the_verifier() {

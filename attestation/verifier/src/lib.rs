@@ -16,7 +16,7 @@ pub mod sev;
 pub mod snp;
 mod verdict;
 
-pub use appraised::Appraised;
+pub use appraised::{Appraised, Inspected};
 pub use checks::{CheckRecord, Outcome};
 pub use denial::{Check, Denial};
 pub use grant::Grant;

@@ -8,7 +8,7 @@ use super::claims::{SnpClaims, TcbVersions};
 use super::evidence::SignatureChecked;
 use crate::denial::refuse;
 use crate::grant::{below, show};
-use crate::{Appraised, Claims, Denial, TeeKind, Trust, Verdict};
+use crate::{Appraised, Claims, Denial, Inspected, TeeKind, Trust, Verdict};
 
 /// What evidence must be bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,24 +30,51 @@ impl SignatureChecked {
     /// # Errors
     /// The first check that failed.
     pub fn appraise(self, session: &Session) -> Result<Appraised, Denial> {
+        self.verdict(Some(&session.report_data), Some(&session.host_data)).map(Appraised::new)
+    }
+
+    /// As [`SignatureChecked::appraise`], for people who look at evidence of somebody else's session: what
+    /// they don't know is not checked, and what comes of it can't be turned into a [`crate::Grant`].
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn inspect(
+        self,
+        report_data: Option<&[u8; 64]>,
+        host_data: Option<&[u8; 32]>,
+    ) -> Result<Inspected, Denial> {
+        self.verdict(report_data, host_data).map(Inspected::new)
+    }
+
+    fn verdict(
+        self,
+        report_data: Option<&[u8; 64]>,
+        host_data: Option<&[u8; 32]>,
+    ) -> Result<Verdict, Denial> {
         let Self { report, key, product, trust, csp_id, mut checks } = self;
-        checks.pass("report_data", || {
-            if !bool::from(report.report_data.ct_eq(&session.report_data)) {
-                return refuse!(Binding, "report was made for another nonce or key than this session's");
-            }
-            Ok(hex::encode(report.report_data))
-        })?;
-        checks.pass("host_data", || {
-            if !bool::from(report.host_data.ct_eq(&session.host_data)) {
-                return refuse!(
-                    HostData,
-                    "init-data has the digest {}, but the guest was launched with {}",
-                    hex::encode(session.host_data),
-                    hex::encode(report.host_data)
-                );
-            }
-            Ok(hex::encode(report.host_data))
-        })?;
+        match report_data {
+            Some(expected) => checks.pass("report_data", || {
+                if !bool::from(report.report_data.ct_eq(expected)) {
+                    return refuse!(Binding, "report was made for another nonce or key than this session's");
+                }
+                Ok(hex::encode(report.report_data))
+            })?,
+            None => checks.not_checked("report_data", "not known which session it should be of"),
+        }
+        match host_data {
+            Some(expected) => checks.pass("host_data", || {
+                if !bool::from(report.host_data.ct_eq(expected)) {
+                    return refuse!(
+                        HostData,
+                        "init-data has the digest {}, but the guest was launched with {}",
+                        hex::encode(expected),
+                        hex::encode(report.host_data)
+                    );
+                }
+                Ok(hex::encode(report.host_data))
+            })?,
+            None => checks.not_checked("host_data", "not known which init-data it should be"),
+        }
         let tcb = checks.run("tcb_order", || {
             let tcb = decode(&report, product)?;
             check_order(&tcb)?;
@@ -93,14 +120,14 @@ impl SignatureChecked {
             id_key_digest: report.id_key_digest,
             author_key_digest: report.key_info.author_key_enabled().then_some(report.author_key_digest),
         };
-        Ok(Appraised::new(Verdict {
+        Ok(Verdict {
             tee: if trust == Trust::Amd { TeeKind::Snp } else { TeeKind::SnpEmulated },
             trust,
             claims: Claims::Snp(Box::new(claims)),
             init_data: report.host_data,
             report_data: Some(report.report_data),
             checks: checks.into_records(),
-        }))
+        })
     }
 }
 

@@ -259,6 +259,11 @@ impl Certificate {
         Ok(())
     }
 
+    /// Does it name itself as its issuer?
+    pub(crate) fn is_self_issued(&self) -> bool {
+        self.parsed.tbs_certificate().issuer() == self.subject()
+    }
+
     /// What its issuer calls it.
     pub(crate) fn serial(&self) -> &SerialNumber {
         self.parsed.tbs_certificate().serial_number()

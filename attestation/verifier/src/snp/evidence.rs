@@ -308,18 +308,40 @@ impl Evidence {
     }
 
     fn check_ecdsa(&self) -> Result<(), Denial> {
-        let key = self.vek.p384_key().map_err(chain_error(kind_name(self.key)))?;
-        let Some(signature) = self.report.signature.to_fixed() else {
-            return refuse!(Signature, "r or s of the report's signature is longer than 48 bytes");
-        };
-        // ring refuses r and s that are zero or not below the order, so each has one encoding.
-        UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key).verify(self.raw.signed(), &signature).map_err(
-            |_| {
+        check_report_signature(&self.vek, &self.raw, &self.report).map_err(|error| match error {
+            SignatureError::Long => {
+                Denial::new(Check::Signature, "r or s of the report's signature is longer than 48 bytes")
+            }
+            SignatureError::Key(error) => chain_error(kind_name(self.key))(error),
+            SignatureError::Wrong => {
                 let detail = format!("report is not signed by the key of its {}", kind_name(self.key));
                 Denial::new(Check::Signature, detail)
-            },
-        )
+            }
+        })
     }
+}
+
+/// Why a report's signature is not that certificate's.
+pub(super) enum SignatureError {
+    /// It can't be anybody's.
+    Long,
+    /// The certificate has no key that could.
+    Key(CertificateError),
+    /// It isn't.
+    Wrong,
+}
+
+pub(super) fn check_report_signature(
+    vek: &Certificate,
+    raw: &RawReport,
+    report: &Report,
+) -> Result<(), SignatureError> {
+    let key = vek.p384_key().map_err(SignatureError::Key)?;
+    let signature = report.signature.to_fixed().ok_or(SignatureError::Long)?;
+    // ring refuses r and s that are zero or not below the order, so each has one encoding.
+    UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key)
+        .verify(raw.signed(), &signature)
+        .map_err(|_| SignatureError::Wrong)
 }
 
 /// Signature algorithm and key info are ones that we know, and somebody signed.

@@ -10,6 +10,7 @@ mod endorsement;
 mod evidence;
 mod memo;
 pub mod minima;
+pub mod pile;
 mod reference;
 
 pub use anchors::{AnchorError, Anchors, EMULATED_OID};
