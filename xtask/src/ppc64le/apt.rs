@@ -13,17 +13,19 @@ use crate::run;
 const COMPILER: &str = "rustc-web";
 const LIBRARY: &str = "libstd-rust-web-dev";
 /// Cross compiler, its C library, and what the agent links.
-const C_PACKAGES: [&str; 10] = [
+const C_PACKAGES: [&str; 12] = [
     "binutils-powerpc64le-linux-gnu",
     "cpp-12-powerpc64le-linux-gnu",
     "gcc-12-powerpc64le-linux-gnu",
     "gcc-12-powerpc64le-linux-gnu-base",
     "libc6-dev-ppc64el-cross",
     "libc6-ppc64el-cross",
+    "libelf-dev:ppc64el",
     "libgcc-12-dev-ppc64el-cross",
     "libgcc-s1-ppc64el-cross",
     "linux-libc-dev-ppc64el-cross",
     "libseccomp-dev:ppc64el",
+    "zlib1g-dev:ppc64el",
 ];
 /// The workspace's rust-version.
 const RUST_MINIMUM: &str = env!("CARGO_PKG_RUST_VERSION");
