@@ -1,6 +1,8 @@
-//! The guest's side: the CUSE daemon behind `/dev/sev-guest`, and PID 1 of the test initrd, which starts
-//! the daemon, waits for the device and becomes the agent.
+//! The guest's side: PID 1 of the test initrd, which makes what the emulated TEE shows to a guest and becomes
+//! the agent. That is `/dev/sev-guest`, behind which a CUSE daemon forwards to the host, or the files of
+//! `efi_secret`, where QEMU brought an injected secret along.
 
+use crate::sev::secrets;
 use crate::snp::driver::{Driver, Platform};
 use crate::snp::fuse::{self, MESSAGE_MAX, Operation, Request};
 use crate::snp::wire::{Answer, Call, PORT};
@@ -9,13 +11,14 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, VsockAddr, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// The argument that makes this program the daemon.
 pub const DAEMON: &str = "serve-device";
@@ -24,6 +27,12 @@ const AGENT: &str = "/sealpod-agent";
 const DEVICE: &str = "sev-guest";
 const DEVICE_PATH: &str = "/dev/sev-guest";
 const HOST_CID: u32 = 2;
+const SECURITY: &str = "/sys/kernel/security";
+const TABLES: &str = "/sys/firmware/acpi/tables";
+/// [`crate::sev::front::TABLE`]
+const SECRET_TABLE: &str = "/sys/firmware/acpi/tables/SPSV";
+/// What stands before the contents of an ACPI table.
+const ACPI_HEADER: usize = 36;
 /// Far above what a loaded machine without KVM needs.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_TIMEOUT_SECONDS: i64 = 60;
@@ -58,6 +67,40 @@ pub fn become_agent(program: &OsStr, arguments: impl Iterator<Item = OsString>) 
 }
 
 fn start(program: &OsStr) -> Result<(), GuestError> {
+    if show_secrets()? { Ok(()) } else { make_device(program) }
+}
+
+/// What the kernel does in an SEV guest that has a secret. The mounts stay: the agent leaves them be.
+fn show_secrets() -> Result<bool, GuestError> {
+    let mounted = |kind: &str, at: &'static str| {
+        mount(
+            Some(kind),
+            at,
+            Some(kind),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+            None::<&str>,
+        )
+    };
+    mounted("sysfs", "/sys").map_err(|errno| step("mounting /sys")(errno.into()))?;
+    let table = match fs::read(SECRET_TABLE) {
+        Ok(table) => Zeroizing::new(table),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            umount2("/sys", MntFlags::MNT_DETACH).map_err(|errno| step("unmounting /sys")(errno.into()))?;
+            return Ok(false);
+        }
+        Err(error) => return Err(step("reading the injected secret")(error)),
+    };
+    let invalid =
+        |error| step("reading the injected secret")(io::Error::new(io::ErrorKind::InvalidData, error));
+    let entries = secrets::parse(table.get(ACPI_HEADER..).unwrap_or_default()).map_err(invalid)?;
+    mounted("tmpfs", SECURITY).map_err(|errno| step("mounting /sys/kernel/security")(errno.into()))?;
+    secrets::show(&entries, Path::new(SECURITY)).map_err(step("making the secret's files"))?;
+    // On hardware there is no second place where it could be read.
+    mounted("tmpfs", TABLES).map_err(|errno| step("hiding the injected secret")(errno.into()))?;
+    Ok(true)
+}
+
+fn make_device(program: &OsStr) -> Result<(), GuestError> {
     mount(Some("devtmpfs"), "/dev", Some("devtmpfs"), MsFlags::MS_NOSUID, None::<&str>)
         .map_err(|errno| step("mounting /dev")(errno.into()))?;
     // Its own process group: what the agent does to its own must not reach the daemon.

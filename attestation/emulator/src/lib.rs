@@ -15,3 +15,4 @@ pub mod measure;
 pub mod sev;
 pub mod snp;
 pub mod state;
+pub mod ultravisor;

@@ -9,7 +9,8 @@ use sealpod_emulator::measure::{BootFiles, CpuModel, HashTable, Launch as Measur
 use sealpod_emulator::sev::{self, front};
 use sealpod_emulator::snp::server::Listener;
 use sealpod_emulator::snp::{AUTHORITY_BITS, Fault, KeyKind, Launch, Processor, Product, Tcb, faults};
-use sealpod_emulator::state::{State, add_sev, initialise};
+use sealpod_emulator::state::{State, add_pef, add_sev, initialise};
+use sealpod_emulator::ultravisor::{self, Launched, Ultravisor};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -41,7 +42,12 @@ enum Command {
         /// Also for SEV and SEV-ES guests.
         #[arg(long)]
         sev: bool,
+        /// Also for Power PEF: a TPM key.
+        #[arg(long)]
+        pef: bool,
     },
+    /// Open an ESM blob as this machine's ultravisor would at a VM's start, and list its files.
+    Esm(Esm),
     /// Write the OVMF-shaped file that emulated launches measure in place of OVMF.
     Firmware {
         /// The file to write.
@@ -130,6 +136,22 @@ struct Serve {
 }
 
 #[derive(Args)]
+struct Esm {
+    /// The directory that `init --pef` made.
+    #[arg(long)]
+    state: PathBuf,
+    /// The kernel as a flat binary.
+    #[arg(long)]
+    kernel: PathBuf,
+    /// The initrd as `svm add` leaves it: an archive with the blob first.
+    #[arg(long)]
+    initrd: PathBuf,
+    /// A file with the kernel's command line, without a line end.
+    #[arg(long)]
+    append_file: PathBuf,
+}
+
+#[derive(Args)]
 struct SevQemu {
     /// The directory that `init --sev` made.
     #[arg(long)]
@@ -160,10 +182,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Init { state, product, sev } => {
+        Command::Init { state, product, sev, pef } => {
             initialise(&state, product, AUTHORITY_BITS, SystemTime::now())?;
             if sev {
                 add_sev(&state, AUTHORITY_BITS)?;
+            }
+            if pef {
+                add_pef(&state)?;
             }
             println!("emulated {} processor in {}", product.name(), state.display());
             println!(
@@ -189,9 +214,14 @@ fn run(command: Command) -> Result<()> {
             for (name, meaning) in sev::faults::KNOWN {
                 println!("{name}\n    {meaning}");
             }
+            println!("Power PEF (the library's Ultravisor::launch_with):");
+            for (name, meaning) in ultravisor::KNOWN {
+                println!("{name}\n    {meaning}");
+            }
             Ok(())
         }
         Command::SevQemu(options) => sev_qemu(options),
+        Command::Esm(options) => esm(&options),
         Command::Serve(options) => serve(*options),
     }
 }
@@ -209,6 +239,20 @@ fn measure(boot: &Boot) -> Result<[u8; 48]> {
         guest_features: boot.guest_features,
     };
     Ok(launch.digest()?)
+}
+
+fn esm(options: &Esm) -> Result<()> {
+    let tpm = State::load(&options.state)?.tpm.with_context(|| {
+        format!("{} has no TPM key; make one with `sealpod-emulator init --pef`", options.state.display())
+    })?;
+    let read = |path: &PathBuf| fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let (kernel, initrd, bootargs) =
+        (read(&options.kernel)?, read(&options.initrd)?, read(&options.append_file)?);
+    let launched = Launched { kernel: &kernel, initrd: &initrd, bootargs: &bootargs };
+    for (name, length) in Ultravisor::launch_from_initrd(&tpm, &launched)?.files() {
+        println!("{name} {length}");
+    }
+    Ok(())
 }
 
 fn sev_qemu(options: SevQemu) -> Result<()> {

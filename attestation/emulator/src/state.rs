@@ -10,6 +10,7 @@ use crate::snp::certificates::{Authorities, Authority, CertificateError, Endorse
 use crate::snp::chip::{Chip, SECRET};
 use crate::snp::crl::Revocations;
 use crate::snp::product::{Product, Tcb, UnknownProduct};
+use crate::ultravisor::{TpmError, TpmKey};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -31,6 +32,8 @@ pub struct State {
     pub authorities: Authorities,
     /// The same for SEV and SEV-ES, if it was made for them.
     pub sev: Option<Published>,
+    /// The TPM's key of the machine, if it was made for PEF.
+    pub tpm: Option<TpmKey>,
 }
 
 /// Why a state directory can't be made or used.
@@ -68,6 +71,9 @@ pub enum StateError {
     /// Keys or certificates could not be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The TPM's key could not be made or read.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
     /// A certificate could not be encoded.
     #[error("encoding a certificate: {0}")]
     Encode(#[from] x509_cert::der::Error),
@@ -129,6 +135,15 @@ pub fn add_sev(directory: &Path, bits: usize) -> Result<(), StateError> {
     create(directory, "cpu0-id", hex::encode(state.chip.id()).as_bytes(), 0o644)
 }
 
+/// Gives the machine in `directory` a TPM key: `tpm.pem` is what owners make ESM blobs for, and what a broker's
+/// configuration names to take their proofs for emulated ones.
+pub fn add_pef(directory: &Path) -> Result<(), StateError> {
+    let key = TpmKey::generate()?;
+    create(directory, TPM, key.to_pem()?.as_bytes(), 0o600)?;
+    create(directory, "tpm.pem", key.public_pem().as_bytes(), 0o644)
+}
+
+const TPM: &str = "tpm.key";
 const ASK_ARK: &str = "sev-ask-ark.cert";
 const CEK: &str = "sev-cek.cert";
 
@@ -149,6 +164,10 @@ impl State {
             Ok(Authority::from_pem(&read(name)?, common_name)?)
         };
         let [ark, ask, asvk] = Authority::names(product);
+        let tpm = match read(TPM) {
+            Err(StateError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            pem => Some(TpmKey::from_pem(&pem?)?),
+        };
         let sev = match read_bytes(directory, ASK_ARK) {
             Err(StateError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             ask_ark => Some(Published {
@@ -169,6 +188,7 @@ impl State {
                 asvk_certificate: certificate("asvk.pem")?,
             },
             sev,
+            tpm,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! `/init` of the test initrd: serves `/dev/sev-guest` from a child, then becomes the agent.
+//! `/init` of the test initrd: shows an injected secret, or serves `/dev/sev-guest` from a child; then becomes
+//! the agent.
 
 use sealpod_emulator::guest::{DAEMON, become_agent, serve_device};
 use std::env;

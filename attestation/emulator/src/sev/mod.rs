@@ -7,6 +7,7 @@
 //! | [`platform`] | keys and chain of one processor: ARK → ASK → CEK → PEK → PDH, OCA beside |
 //! | [`session`] | the guest owner's session blob, opened with the PDH |
 //! | [`guest`] | LAUNCH_START … LAUNCH_FINISH: what may follow what, measurement, secret |
+//! | [`secrets`] | what was injected, as files of the guest |
 //! | [`words`] | QEMU's command line |
 //! | [`monitor`] | QMP |
 //! | [`front`] | all of it, then the real QEMU |
@@ -18,6 +19,7 @@ pub mod front;
 pub mod guest;
 pub mod monitor;
 pub mod platform;
+pub mod secrets;
 pub mod session;
 pub mod words;
 
