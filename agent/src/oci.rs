@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use agent_cdh::Socket;
 use agent_oci::{AgentFiles, ContainerInput, ExtraMount, HostVolume, SharedNamespaces, SubPaths, Supplied};
-use libcontainer::oci_spec::runtime::{LinuxCapabilities, Process, Spec};
+use libcontainer::oci_spec::runtime::{LinuxCapabilities, Mount, Process, Spec};
 use protocols::rcar::ResourceUri;
 use protocols::refusal::Code;
 use sealed_spec::SealedSpec;
@@ -38,6 +38,13 @@ const TEE_PATHS: [&str; 6] = [
     "/sys/kernel/security",
     "/dev/vsock",
 ];
+
+/// File systems that lead there wherever they are mounted: reports by configfs, injected secrets by
+/// securityfs and efivarfs, device nodes of the guest.
+const TEE_FILE_SYSTEMS: [&str; 5] = ["configfs", "securityfs", "efivarfs", "devtmpfs", "debugfs"];
+
+/// What has to be hidden in every container.
+const TEE_MASKED: [&str; 2] = ["/sys/kernel/config", "/sys/kernel/security"];
 
 /// A specification, with the binds that it needs until libcontainer has made its own.
 pub struct Prepared {
@@ -244,34 +251,86 @@ fn refused(error: &agent_oci::OciError) -> Error {
 fn keep_out_tee(spec: &Spec) -> Result<()> {
     let tee =
         |path: &Path| TEE_PATHS.iter().any(|tee| path.starts_with(tee) || Path::new(tee).starts_with(path));
-    let mut sources = spec.mounts().iter().flatten().filter(|m| m.typ().as_deref() == Some("bind"));
+    let is = |mount: &Mount, kinds: &[&str]| mount.typ().as_deref().is_some_and(|kind| kinds.contains(&kind));
+    let mounts = || spec.mounts().iter().flatten();
+    let bound = mounts().filter(|m| is(m, &["bind"])).any(|m| m.source().as_deref().is_some_and(tee));
+    let mounted = mounts().any(|m| is(m, &TEE_FILE_SYSTEMS));
+    let sysfs = mounts().any(|m| is(m, &["sysfs"]));
     let linux = spec.linux().as_ref();
-    let mut devices = linux.and_then(|l| l.devices().as_ref()).into_iter().flatten();
-    if sources.any(|m| m.source().as_deref().is_some_and(tee)) || devices.any(|d| tee(d.path())) {
+    let device = linux.and_then(|l| l.devices().as_ref()).into_iter().flatten().any(|d| tee(d.path()));
+    let masked = linux.and_then(|l| l.masked_paths().as_ref());
+    let hidden =
+        TEE_MASKED.iter().all(|path| masked.is_some_and(|masked| masked.iter().any(|mask| mask == path)));
+    if bound || mounted || device || sysfs && !hidden {
         return Err(Error::refused(Code::Launch, "the container would get a device of the TEE"));
+    }
+    // Nodes can be made (MKNOD is a default capability); what isn't listed doesn't open.
+    let rules = linux.and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().as_ref());
+    let first = rules.and_then(|rules| rules.first());
+    if first.is_none_or(|rule| rule.allow() || rule.typ().is_some() || rule.major().is_some()) {
+        return Err(Error::refused(Code::Launch, "the container's devices would not be limited to a list"));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use libcontainer::oci_spec::runtime::{LinuxBuilder, LinuxDeviceBuilder, MountBuilder, SpecBuilder};
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn bind(source: &str) -> Spec {
-        let mount = MountBuilder::default().typ("bind").source(source).destination("/x").build().unwrap();
-        SpecBuilder::default().mounts(vec![mount]).build().unwrap()
+    fn looked_at(edit: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut spec = json!({
+            "ociVersion": "1.0.2",
+            "mounts": [
+                { "destination": "/sys", "type": "sysfs", "source": "sysfs" },
+                { "destination": "/etc/hosts", "type": "bind", "source": "/run/sealpod/sandbox/hosts" },
+            ],
+            "linux": {
+                "maskedPaths": ["/sys/kernel/config", "/sys/kernel/security"],
+                "resources": { "devices": [
+                    { "allow": false, "access": "rwm" },
+                    { "allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm" },
+                ] },
+            },
+        });
+        edit(&mut spec);
+        keep_out_tee(&serde_json::from_value(spec).unwrap())
     }
 
     #[test]
     fn the_tees_devices_stay_with_the_agent() {
-        keep_out_tee(&bind("/run/sealpod/sandbox/hosts")).unwrap();
+        looked_at(|_| {}).unwrap();
         for source in ["/dev/sev-guest", "/dev", "/", "/sys/kernel/config/tsm/report", "/sys", "/dev/vsock"] {
-            assert!(keep_out_tee(&bind(source)).is_err(), "{source}");
+            assert!(looked_at(|spec| spec["mounts"][1]["source"] = json!(source)).is_err(), "{source}");
         }
-        let device = LinuxDeviceBuilder::default().path("/dev/sev-guest").build().unwrap();
-        let linux = LinuxBuilder::default().devices(vec![device]).build().unwrap();
-        assert!(keep_out_tee(&SpecBuilder::default().linux(linux).build().unwrap()).is_err());
+        let node = json!([{ "path": "/dev/sev-guest", "type": "c", "major": 10, "minor": 1 }]);
+        assert!(looked_at(|spec| spec["linux"]["devices"] = node).is_err());
+    }
+
+    #[test]
+    fn nor_is_there_another_way_to_reports_and_secrets() {
+        for kind in TEE_FILE_SYSTEMS {
+            assert!(looked_at(|spec| spec["mounts"][1]["type"] = json!(kind)).is_err(), "{kind}");
+        }
+        for masked in [json!(["/sys/kernel/config"]), json!(["/sys/kernel/security"]), json!(null)] {
+            assert!(looked_at(|spec| spec["linux"]["maskedPaths"] = masked.clone()).is_err(), "{masked}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_a_container_makes_itself_do_not_open() {
+        let all = json!([{ "allow": true, "access": "rwm" }]);
+        let late = json!([
+            { "allow": true, "type": "c", "major": 10, "access": "rwm" },
+            { "allow": false, "access": "rwm" },
+        ]);
+        let some = json!([{ "allow": false, "type": "c", "access": "rwm" }]);
+        for rules in [all, late, some, json!([]), json!(null)] {
+            assert!(
+                looked_at(|spec| spec["linux"]["resources"]["devices"] = rules.clone()).is_err(),
+                "{rules}"
+            );
+        }
     }
 }
