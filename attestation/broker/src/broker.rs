@@ -24,6 +24,7 @@ use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::journal::Journal;
 use crate::log::Throttle;
+use crate::passport::{PassportError, Passports};
 use crate::release::Queue;
 use crate::secrets::{MasterKey, SecretError};
 use crate::sessions::{SessionError, Sessions};
@@ -67,6 +68,9 @@ pub enum BrokerError {
     /// The system gave no randomness.
     #[error("the system's random number generator failed")]
     Random,
+    /// Keys of another broker.
+    #[error(transparent)]
+    Passport(#[from] PassportError),
     /// The key of challenges.
     #[error(transparent)]
     Challenges(#[from] SessionError),
@@ -124,6 +128,7 @@ pub struct Broker {
     anchors: Anchors,
     collateral: Arc<Collateral>,
     collateral_wait: Duration,
+    passports: Passports,
     trust: Vec<String>,
     sample: bool,
     limits: Limits,
@@ -166,6 +171,8 @@ impl Broker {
         if config.trust.sample {
             trust.push(Trust::Nobody.to_string());
         }
+        let passports = Passports::load(&config.trust.passport)?;
+        trust.extend(passports.names());
         let collateral = crate::collateral::open(config, &anchors, log.clone())?;
         let mut tx = store.begin().await?;
         let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "trust": trust });
@@ -187,6 +194,7 @@ impl Broker {
             anchors,
             collateral,
             collateral_wait: config.collateral.wait(&config.limits),
+            passports,
             trust,
             sample: config.trust.sample,
             limits,
@@ -246,6 +254,10 @@ impl Broker {
 
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    pub(crate) fn passports(&self) -> &Passports {
+        &self.passports
     }
 
     pub(crate) fn challenges(&self) -> &Challenges {

@@ -120,6 +120,23 @@ pub struct Trust {
     /// Accept sample evidence, which anybody can make. It gets nothing but resources of the compat repository.
     #[serde(default)]
     pub sample: bool,
+    /// Other brokers whose tokens stand for evidence.
+    #[serde(default)]
+    pub passport: Vec<Passport>,
+}
+
+/// Another broker whose tokens stand for evidence.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passport {
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// What they must name in `aud`: this broker.
+    pub audience: String,
+    /// Its keys: a JWK set, or one public key as PEM.
+    pub keys: PathBuf,
+    /// Kinds of evidence, as policies name them, that it is trusted for.
+    pub tee: Vec<String>,
 }
 
 /// What attestation tokens say about their issuer.
@@ -220,6 +237,9 @@ impl Config {
         for path in config.collateral.cache.iter_mut().chain(&mut config.collateral.ca) {
             *path = base.join(&*path);
         }
+        for passport in &mut config.trust.passport {
+            passport.keys = base.join(&passport.keys);
+        }
         config.check().map_err(|(key, problem)| ConfigError::Value {
             path: path.to_owned(),
             key,
@@ -239,6 +259,23 @@ impl Config {
         for kind in &self.compat.tee {
             if TeeKind::from_name(kind).is_none() {
                 return Err(("compat.tee", format!("names {kind:?}, which is no kind of evidence")));
+            }
+        }
+        let mut issuers: Vec<_> = self.trust.passport.iter().map(|passport| &passport.issuer).collect();
+        issuers.sort();
+        issuers.dedup();
+        if issuers.len() != self.trust.passport.len() {
+            return Err(("trust.passport.issuer", "is there twice; give one entry all its keys".into()));
+        }
+        for Passport { issuer, audience, tee, .. } in &self.trust.passport {
+            if issuer.is_empty() || audience.is_empty() || *issuer == self.issuer() {
+                return Err((
+                    "trust.passport",
+                    "needs an issuer that is another broker, and an audience".into(),
+                ));
+            }
+            if tee.is_empty() || tee.iter().any(|kind| kind != "snp" && kind != "snp-emulated") {
+                return Err(("trust.passport.tee", "must name 'snp' or 'snp-emulated'".into()));
             }
         }
         if self.compat.tee.iter().any(|kind| kind == "sample") && !self.trust.sample {

@@ -82,11 +82,11 @@ impl Journal {
 async fn write(store: Arc<Store>, log: slog::Logger, mut waiting: mpsc::Receiver<Entry>) {
     let mut entries = Vec::new();
     while waiting.recv_many(&mut entries, WAITING).await > 0 {
-        slog::debug!(log, "writing the journal"; "count" => entries.len());
+        slog::trace!(log, "writing the journal"; "count" => entries.len());
         if let Err(error) = together(&store, &entries).await {
             slog::error!(log, "releases stay reserved"; "count" => entries.len(), "error" => crate::chain(&error));
         }
-        slog::debug!(log, "journal written"; "count" => entries.len());
+        slog::trace!(log, "journal written"; "count" => entries.len());
         entries.clear();
     }
 }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a nonce for a session, used once | [`challenge`] |
 //! | evidence → what the guest is | [`appraise`] |
-//! | another broker's word for it | `passport` |
+//! | another broker's word for it | [`passport`] |
 //! | what is known of attested guests | [`sessions`] |
 //! | key released or not | `release` |
 //! | owners, keys, policies, releases, audit log | [`store`], `journal` |
@@ -23,11 +23,13 @@ mod denials;
 pub mod http;
 mod journal;
 pub mod log;
+pub mod passport;
 mod refused;
 mod release;
 pub mod secrets;
 pub mod server;
 pub mod sessions;
+pub mod show;
 pub mod state_dir;
 pub mod store;
 pub mod tls;

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use protocols::broker::MAX_RESOURCE;
 use protocols::name;
-use protocols::owner::OwnerPublicKey;
+use protocols::owner::{KEY_KIND, OwnerPublicKey};
+use protocols::rcar::ResourceUri;
 use sealpod_broker::broker::{self, Broker};
 use sealpod_broker::clock::Clock;
-use sealpod_broker::config::Config;
+use sealpod_broker::config::{COMPAT_REPOSITORY, Config};
 use sealpod_broker::state_dir::file;
 use sealpod_broker::store::Enrolment;
 use sealpod_broker::{collateral, core_dump, log, server};
@@ -49,6 +51,24 @@ enum Command {
     /// The audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// The compat repository: the operator's own resources, for stock clients of the key broker protocol
+    #[command(subcommand)]
+    Compat(CompatCommand),
+}
+
+#[derive(Subcommand)]
+enum CompatCommand {
+    /// Write a resource, over what was there; works while the broker serves
+    Put {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// Its address, kbs:///compat/TYPE/TAG
+        #[arg(long)]
+        uri: ResourceUri,
+        /// File with its bytes
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -91,6 +111,15 @@ enum AuditCommand {
         #[arg(long)]
         output: Option<PathBuf>,
     },
+    /// Print the last records, with every check behind a release or refusal
+    Show {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// How many
+        #[arg(long, default_value_t = 10)]
+        last: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -120,6 +149,8 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Collateral(CollateralCommand::Import { config, files }) => import(&config, &files).await,
         Command::Audit(AuditCommand::Export { config, output }) => export(&config, output.as_deref()).await,
+        Command::Audit(AuditCommand::Show { config, last }) => show(&config, last).await,
+        Command::Compat(CompatCommand::Put { config, uri, file }) => put(&config, &uri, &file).await,
     }
 }
 
@@ -214,5 +245,33 @@ async fn export(config: &Path, output: Option<&Path>) -> Result<()> {
     out.flush().context("the export can't be written")?;
     eprintln!("{} records, {} checkpoints, whole and unchanged", summary.head.seq, summary.checkpoints);
     store.close().await;
+    Ok(())
+}
+
+async fn show(config: &Path, last: u32) -> Result<()> {
+    let config = Config::load(config)?;
+    let (_, store) = broker::open_store(&config.state, Clock::system()).await?;
+    for record in store.last_records(last).await? {
+        print!("{}", sealpod_broker::show::record(&record));
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn put(config: &Path, uri: &ResourceUri, file: &Path) -> Result<()> {
+    let config = Config::load(config)?;
+    if uri.repository() != COMPAT_REPOSITORY || uri.kind() == KEY_KIND {
+        bail!("{uri} is not in the operator's repository: write kbs:///{COMPAT_REPOSITORY}/TYPE/TAG");
+    }
+    let length = std::fs::metadata(file).with_context(|| format!("{} can't be read", file.display()))?.len();
+    if length > MAX_RESOURCE as u64 {
+        bail!("{} is longer than {MAX_RESOURCE} bytes, the most that a resource can have", file.display());
+    }
+    let content = std::fs::read(file).with_context(|| format!("{} can't be read", file.display()))?;
+    let content = zeroize::Zeroizing::new(content);
+    let (_, store) = broker::open_store(&config.state, Clock::system()).await?;
+    store.write_compat(uri, &content).await?;
+    store.close().await;
+    println!("{uri} is written");
     Ok(())
 }

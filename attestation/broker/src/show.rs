@@ -33,7 +33,13 @@ pub fn record(record: &Record) -> String {
     let checks = record.detail.pointer("/verdict/checks").or_else(|| record.detail.get("checks"));
     for check in checks.and_then(Value::as_array).into_iter().flatten() {
         let part = |name: &str| check.get(name).and_then(Value::as_str).unwrap_or_default();
-        let _ = writeln!(text, "    {:<11} {:<20} {}", part("outcome"), plain(part("check")), plain(part("value")));
+        let _ = writeln!(
+            text,
+            "    {:<11} {:<20} {}",
+            part("outcome"),
+            plain(part("check")),
+            plain(part("value"))
+        );
     }
     text
 }
@@ -47,7 +53,8 @@ fn scalar(value: &Value) -> String {
 
 /// What strangers sent may stand in a record: no escape reaches the terminal.
 fn plain(text: &str) -> String {
-    let mut shown: String = text.chars().take(WIDTH).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut shown: String =
+        text.chars().take(WIDTH).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if shown.len() < text.len() && text.chars().count() > WIDTH {
         shown.push('…');
     }
@@ -73,7 +80,9 @@ mod tests {
         });
         let record = Record::after(&Head::default(), "t", "attestation.refused", "10.0.0.1", detail).unwrap();
         let text = super::record(&record);
-        for part in ["attestation.refused", "failed      signature", "not_reached binding", "EVIDENCE", "1184"] {
+        for part in
+            ["attestation.refused", "failed      signature", "not_reached binding", "EVIDENCE", "1184"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains('\u{1b}'));

@@ -9,6 +9,7 @@ mod appraised;
 mod checks;
 mod denial;
 mod grant;
+pub mod passport;
 pub mod pef;
 mod reference;
 pub mod sample;

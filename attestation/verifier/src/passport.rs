@@ -3,9 +3,11 @@
 //! rests on what only the broker of their launch knows.
 
 use serde::Deserialize;
+use tee_evidence::snp::{GuestPolicy, PlatformInfo};
 
 use crate::checks::Checks;
 use crate::denial::refuse;
+use crate::snp::{PlatformBits, PolicyBits};
 use crate::verdict::hex_array;
 use crate::{Appraised, Claims, Denial, SnpClaims, TeeKind, Trust, Verdict};
 
@@ -37,14 +39,17 @@ struct WireCheck {
 /// # Errors
 /// What the passport doesn't vouch for.
 pub fn appraise(verdict: &str, issuer: &str) -> Result<Appraised, Denial> {
-    let mut checks = Checks::new(&["passport", "vouched_checks", "kind"]);
+    let mut checks = Checks::new(&["passport", "vouched_checks", "kind", "consistency"]);
     let wire: Wire = checks.run("passport", || match serde_json::from_str(verdict) {
         Ok(wire) => Ok((wire, issuer.to_owned())),
         Err(error) => refuse!(Evidence, "the passport doesn't vouch for all of a report's claims: {error}"),
     })?;
     checks.pass("vouched_checks", || {
-        let outcome = |name: &str| wire.checks.iter().find(|check| check.check == name).map(|check| &check.outcome);
-        if let Some(missing) = VOUCHED.iter().find(|name| outcome(name).is_none_or(|outcome| outcome != "passed")) {
+        let outcome =
+            |name: &str| wire.checks.iter().find(|check| check.check == name).map(|check| &check.outcome);
+        if let Some(missing) =
+            VOUCHED.iter().find(|name| outcome(name).is_none_or(|outcome| outcome != "passed"))
+        {
             return refuse!(Evidence, "the passport's issuer doesn't vouch for the check '{missing}'");
         }
         if wire.checks.iter().any(|check| check.outcome != "passed" && check.outcome != "not_checked") {
@@ -65,9 +70,20 @@ pub fn appraise(verdict: &str, issuer: &str) -> Result<Appraised, Denial> {
             ),
         }
     })?;
-    if wire.claims.host_data != wire.init_data {
-        return refuse!(HostData, "the passport contradicts itself about the guest's init-data");
-    }
+    checks.pass("consistency", || {
+        let SnpClaims { host_data, policy, platform, platform_info, alias_check, .. } = &wire.claims;
+        // What bits mean is told by the bits.
+        let meant = PlatformBits::from(PlatformInfo(*platform_info));
+        let same = PolicyBits::from(GuestPolicy(policy.bits)) == *policy
+            && meant == *platform
+            && meant.alias_check == *alias_check
+            && *host_data == wire.init_data;
+        if same {
+            Ok("bits, init-data".to_owned())
+        } else {
+            refuse!(Evidence, "the passport contradicts itself")
+        }
+    })?;
     for check in ["certificate_chain", "revocation", "signature", "report_data", "host_data"] {
         checks.not_checked(check, format!("{issuer} vouches for it"));
     }

@@ -1,7 +1,8 @@
 //! What was found out about a piece of evidence: every value that a policy, an audit record or a person
 //! may want, and the list of checks with what each of them looked at.
 
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{CheckRecord, PefClaims, SampleClaims, SevClaims, SnpClaims};
 
@@ -98,6 +99,13 @@ pub enum Trust {
         /// How many machines; it is one of them.
         machines: usize,
     },
+    /// Another broker's, whose word stands for the evidence.
+    Passport {
+        /// Who that is.
+        issuer: String,
+        /// Whose root the evidence led to there, as it says.
+        root: String,
+    },
     /// Nobody's: sample evidence.
     Nobody,
 }
@@ -110,6 +118,7 @@ impl std::fmt::Display for Trust {
                 write!(f, "emulated ({common_name}, {})", hex::encode(fingerprint))
             }
             Self::Enrolled { machines } => write!(f, "enrolled by the owner ({machines} machine(s))"),
+            Self::Passport { issuer, root } => write!(f, "passport of {issuer}: {root}"),
             Self::Nobody => f.write_str("nobody (sample evidence)"),
         }
     }
@@ -186,4 +195,23 @@ pub(crate) fn optional_hex_string<S: Serializer>(
     s: S,
 ) -> Result<S::Ok, S::Error> {
     bytes.as_ref().map(hex::encode).serialize(s)
+}
+
+/// Exactly so many bytes in lower-case hexadecimal.
+pub(crate) fn hex_array<'de, D: Deserializer<'de>, const N: usize>(d: D) -> Result<[u8; N], D::Error> {
+    let text = String::deserialize(d)?;
+    let mut bytes = [0; N];
+    let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    match hex::decode_to_slice(&text, &mut bytes) {
+        Ok(()) if lower => Ok(bytes),
+        _ => Err(D::Error::custom(format!("not {N} bytes in lower-case hexadecimal"))),
+    }
+}
+
+pub(crate) fn optional_hex_array<'de, D: Deserializer<'de>, const N: usize>(
+    d: D,
+) -> Result<Option<[u8; N]>, D::Error> {
+    #[derive(Deserialize)]
+    struct Hex<const N: usize>(#[serde(deserialize_with = "hex_array")] [u8; N]);
+    Ok(Option::<Hex<N>>::deserialize(d)?.map(|Hex(bytes)| bytes))
 }

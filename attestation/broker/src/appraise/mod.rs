@@ -7,6 +7,7 @@
 //! | `sev` | `sev` | a key that was injected into a measured launch |
 //! | `pef` | `pef` | a key in an ESM blob that only enrolled machines open |
 //! | `sample` | `sample` | nothing; only where the operator accepts it |
+//! | a token | `crate::passport` | another broker that the operator trusts |
 
 mod evidence;
 mod pef;
@@ -113,6 +114,13 @@ pub(crate) async fn appraise(
 }
 
 impl Attested {
+    /// A session in which another broker's token stands for the evidence.
+    pub(crate) fn by_passport(appraised: Appraised, key: Jwk, sealed: Result<Named, String>) -> Self {
+        let init_data = Some(appraised.verdict().init_data).filter(|digest| *digest != [0; 32]);
+        let thumbprint = thumbprint(&key.crv, &key.x, &key.y);
+        Self { appraised, key, thumbprint, init_data, sealed }
+    }
+
     /// The appraised evidence.
     pub(crate) fn appraised(&self) -> &Appraised {
         &self.appraised

@@ -161,6 +161,9 @@ fn attested_session(broker: &Broker, headers: &HeaderMap) -> Result<Arc<Attested
         return Ok(broker.sessions().attested(broker.challenges().alias(id), now)?);
     }
     let token = cookie::bearer(headers).ok_or(SessionError::Unknown)?;
+    if !broker.tokens().may_be_ours(token) {
+        return broker.passports().admit(token, now).map(Arc::new);
+    }
     let alias =
         broker.tokens().verify(token, now).map_err(|error| Refused::new(Code::Session, error.to_string()))?;
     Ok(broker.sessions().attested(alias, now)?)

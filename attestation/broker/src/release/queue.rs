@@ -127,9 +127,9 @@ impl Writer {
             });
         }
         let checkpoint = if records { Some(tx.checkpoint().await?) } else { None };
-        slog::debug!(self.log, "releases decided"; "count" => jobs.len());
+        slog::trace!(self.log, "releases decided"; "count" => jobs.len());
         tx.commit().await?;
-        slog::debug!(self.log, "releases recorded"; "count" => jobs.len());
+        slog::trace!(self.log, "releases recorded"; "count" => jobs.len());
         self.remember(jobs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(job, _)| job));
         let recorded = |(key, release, new)| {
             let checkpoint = checkpoint.clone().filter(|_| new);

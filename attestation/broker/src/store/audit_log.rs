@@ -94,6 +94,20 @@ impl Store {
         self.export_audit(&mut std::io::sink(), also).await
     }
 
+    /// The last `count` records, the oldest first; not verified.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_records(&self, count: u32) -> Result<Vec<Record>, StoreError> {
+        const OPERATION: &str = "read the audit log";
+        let rows = sqlx::query("SELECT record FROM audit ORDER BY seq DESC LIMIT ?")
+            .bind(count)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(query(OPERATION))?;
+        rows.iter().rev().map(|row| parse(row.try_get(0).map_err(query(OPERATION))?)).collect()
+    }
+
     /// Writes the whole log as JSON lines, then the kept checkpoints and a fresh one, and verifies it on
     /// the way. Lines up to a broken record are written before the error.
     ///

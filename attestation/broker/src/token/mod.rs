@@ -182,6 +182,12 @@ impl TokenKey {
         Ok(token)
     }
 
+    /// Whether a token has this broker's header, or none at all: else it may be a passport.
+    #[must_use]
+    pub fn may_be_ours(&self, token: &str) -> bool {
+        token.split_once('.').is_none_or(|(header, _)| header == self.header)
+    }
+
     /// The session that a token of ours stands for.
     ///
     /// The header has to be byte for byte the one that we write: there is no algorithm and no key for a

@@ -5,10 +5,16 @@
 
 mod attest;
 mod audit;
+mod client;
 mod command;
+mod fuzz_bodies;
 mod guest;
+mod kill;
+mod limits;
 mod owners;
+mod passport;
 mod release;
 mod resources;
+mod stock;
 mod support;
 mod wire;

@@ -1,13 +1,10 @@
 //! The broker on a real socket: TLS, and strangers who send too much, too slowly, or something else.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use protocols::rcar::{ATTEST_PATH, AUTH_PATH};
 use protocols::refusal::{Code, Refusal};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use sealpod_broker::broker::Broker;
 use sealpod_broker::clock::Clock;
 use sealpod_broker::config::Limits;
@@ -16,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::client::{self, request};
 use crate::support::{World, get, post};
 
 struct Served {
@@ -41,18 +38,7 @@ async fn serve(limits: Limits) -> Served {
 
 impl Served {
     async fn connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let pem = std::fs::read(self.world.config.state.join("ca.pem")).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(self.address).await?;
-        let name = ServerName::try_from("broker.example").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        client::connect(&self.world.config.state.join("ca.pem"), self.address).await
     }
 
     /// Sends `request` and returns everything that comes back until the broker closes.
@@ -64,12 +50,6 @@ impl Served {
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     }
-}
-
-fn request(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nhost: b\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
-        .into_bytes()
 }
 
 const AUTH: &str = r#"{"version":"0.4.0","tee":"snp","extra-params":{}}"#;

@@ -1,14 +1,14 @@
 //! What a report says about guest and platform, once it is known to be genuine.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tee_evidence::snp::{
     Cpuid, FirmwareVersion, GuestPolicy, Line, MitigationVectors, PlatformInfo, Product, SigningKey, Tcb,
 };
 
-use crate::verdict::{hex_string, optional_hex_string};
+use crate::verdict::{hex_array, hex_string, optional_hex_array, optional_hex_string};
 
 /// The claims of a report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnpClaims {
     /// Processor.
     pub product: Product,
@@ -23,16 +23,16 @@ pub struct SnpClaims {
     /// Cloud provider that a VLEK was made for.
     pub csp_id: Option<String>,
     /// The chip, hexadecimal; zero under a VLEK if the platform masks it.
-    #[serde(serialize_with = "hex_string")]
+    #[serde(serialize_with = "hex_string", deserialize_with = "hex_array")]
     pub chip_id: [u8; 64],
     /// The launch digest.
-    #[serde(serialize_with = "hex_string")]
+    #[serde(serialize_with = "hex_string", deserialize_with = "hex_array")]
     pub measurement: [u8; 48],
     /// SHA-256 of the init-data.
-    #[serde(serialize_with = "hex_string")]
+    #[serde(serialize_with = "hex_string", deserialize_with = "hex_array")]
     pub host_data: [u8; 32],
     /// This guest instance.
-    #[serde(serialize_with = "hex_string")]
+    #[serde(serialize_with = "hex_string", deserialize_with = "hex_array")]
     pub report_id: [u8; 32],
     /// TCB versions.
     pub tcb: TcbVersions,
@@ -55,21 +55,21 @@ pub struct SnpClaims {
     /// Security version of the guest.
     pub guest_svn: u32,
     /// Family of the guest image, from its ID block.
-    #[serde(serialize_with = "hex_string")]
+    #[serde(serialize_with = "hex_string", deserialize_with = "hex_array")]
     pub family_id: [u8; 16],
     /// Image, from its ID block.
-    #[serde(serialize_with = "hex_string")]
+    #[serde(serialize_with = "hex_string", deserialize_with = "hex_array")]
     pub image_id: [u8; 16],
     /// Key that signed the ID block; zero if there was none.
-    #[serde(serialize_with = "hex_string")]
+    #[serde(serialize_with = "hex_string", deserialize_with = "hex_array")]
     pub id_key_digest: [u8; 48],
     /// Key that certified that one; `None` if the launch had none.
-    #[serde(serialize_with = "optional_hex_string")]
+    #[serde(serialize_with = "optional_hex_string", deserialize_with = "optional_hex_array")]
     pub author_key_digest: Option<[u8; 48]>,
 }
 
 /// The four TCB versions of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcbVersions {
     /// What the signing key was derived for.
     pub reported: Tcb,
@@ -82,7 +82,7 @@ pub struct TcbVersions {
 }
 
 /// The guest policy for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyBits {
     /// As in the report.
     pub bits: u64,
@@ -128,7 +128,7 @@ impl From<GuestPolicy> for PolicyBits {
 
 /// The platform's settings for people. The firmware holds it to the guest's policy: what that demands is
 /// on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformBits {
     /// SMT is on.
     pub smt: bool,

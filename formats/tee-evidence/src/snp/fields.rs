@@ -347,7 +347,7 @@ pub struct FirmwareVersion {
 }
 
 /// LAUNCH_MIT_VECTOR and CURRENT_MIT_VECTOR of version 5 reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MitigationVectors {
     /// Mitigations in force when the guest was launched.
     pub launch: u64,
