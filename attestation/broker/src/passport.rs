@@ -4,7 +4,9 @@
 //! Who shows a token need not be the guest that it is about: what is released is wrapped to the key that the
 //! token names, so it is of use to that guest alone.
 
-use std::path::{Path, PathBuf};
+mod keys;
+
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
@@ -19,15 +21,13 @@ use crate::appraise::{Attested, Named};
 use crate::clock;
 use crate::config;
 use crate::refused::Refused;
-use crate::token::{MAX_BYTES, PROFILE, thumbprint};
+use crate::token::{MAX_BYTES, PROFILE};
+
+use keys::Key;
 
 /// Longest life of a token that is taken, and how far the other broker's clock may be ahead; in seconds.
 const LONGEST: u64 = 24 * 3600;
 const SKEW: u64 = 60;
-
-/// Longest key file, in bytes, and most keys in it.
-const MAX_FILE: u64 = 64 * 1024;
-const MAX_KEYS: usize = 16;
 
 /// Why an issuer's keys can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +48,6 @@ struct Issuer {
     keys: Vec<Key>,
 }
 
-struct Key {
-    kid: String,
-    /// 04 ‖ x ‖ y.
-    point: Vec<u8>,
-}
-
 impl Passports {
     /// Reads every issuer's keys.
     ///
@@ -61,8 +55,8 @@ impl Passports {
     /// [`PassportError`].
     pub(crate) fn load(issuers: &[config::Passport]) -> Result<Self, PassportError> {
         let load = |issuer: &config::Passport| {
-            let keys =
-                keys(&issuer.keys).map_err(|problem| PassportError { path: issuer.keys.clone(), problem })?;
+            let keys = keys::load(&issuer.keys)
+                .map_err(|problem| PassportError { path: issuer.keys.clone(), problem })?;
             let tee = issuer.tee.iter().filter_map(|kind| TeeKind::from_name(kind)).collect();
             Ok(Issuer { name: issuer.issuer.clone(), audience: issuer.audience.clone(), tee, keys })
         };
@@ -297,78 +291,6 @@ fn foreign(problem: &str) -> Refused {
 
 fn decode(part: &str) -> Result<Vec<u8>, Refused> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| foreign("it is no JWT"))
-}
-
-/// A JWK set (RFC 7517 section 5).
-#[derive(Deserialize)]
-struct JwkSet {
-    keys: Vec<SetKey>,
-}
-
-#[derive(Deserialize)]
-struct SetKey {
-    kty: String,
-    crv: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    kid: Option<String>,
-    #[serde(rename = "use")]
-    purpose: Option<String>,
-    alg: Option<String>,
-}
-
-/// An SPKI of P-256 (RFC 5480) is this and the point.
-const SPKI: &[u8] = &[
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
-
-/// The P-256 keys of a JWK set, or the one of a PEM file.
-fn keys(path: &Path) -> Result<Vec<Key>, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > MAX_FILE {
-        return Err(format!("it is longer than {MAX_FILE} bytes"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    if text.contains("-----BEGIN") {
-        return pem(&text).map(|key| vec![key]);
-    }
-    let set: JwkSet = serde_json::from_str(&text).map_err(|error| format!("it is no JWK set: {error}"))?;
-    let keys: Vec<_> = set.keys.iter().filter_map(SetKey::usable).collect();
-    if keys.is_empty() || keys.len() > MAX_KEYS {
-        return Err(format!("it must hold 1 to {MAX_KEYS} EC keys of P-256 for ES256 signatures"));
-    }
-    Ok(keys)
-}
-
-fn pem(text: &str) -> Result<Key, String> {
-    use rustls::pki_types::SubjectPublicKeyInfoDer;
-    use rustls::pki_types::pem::PemObject;
-    let der = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).map_err(|error| error.to_string())?;
-    let point = der.as_ref().strip_prefix(SPKI).ok_or("its key is not of P-256")?;
-    let (x, y) = coordinates(point).ok_or("its key is not of P-256")?;
-    let kid = thumbprint("P-256", &BASE64_URL_SAFE_NO_PAD.encode(x), &BASE64_URL_SAFE_NO_PAD.encode(y));
-    Ok(Key { kid, point: point.to_vec() })
-}
-
-fn coordinates(point: &[u8]) -> Option<(&[u8], &[u8])> {
-    let xy = point.strip_prefix(&[4])?;
-    (xy.len() == 64).then(|| xy.split_at(32))
-}
-
-impl SetKey {
-    fn usable(&self) -> Option<Key> {
-        let is = |value: &Option<String>, wanted: &str| value.as_ref().is_none_or(|value| value == wanted);
-        if self.kty != "EC" || !is(&self.purpose, "sig") || !is(&self.alg, "ES256") {
-            return None;
-        }
-        let (x, y) = (self.x.as_ref()?, self.y.as_ref()?);
-        let point = [vec![4], BASE64_URL_SAFE_NO_PAD.decode(x).ok()?, BASE64_URL_SAFE_NO_PAD.decode(y).ok()?];
-        let point = point.concat();
-        coordinates(&point).filter(|_| self.crv.as_deref() == Some("P-256"))?;
-        let kid = self.kid.clone().unwrap_or_else(|| thumbprint("P-256", x, y));
-        Some(Key { kid, point })
-    }
 }
 
 #[cfg(test)]

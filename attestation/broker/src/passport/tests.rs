@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tee_evidence::snp::{GuestPolicy, PlatformInfo};
 use verifier::snp::{PlatformBits, PolicyBits};
 
+use super::keys::coordinates;
 use super::*;
 
 const ISSUER: &str = "https://other.example";

@@ -105,6 +105,10 @@ fn an_operators_day() {
     assert!(export.status.success(), "{export:?}");
     let lines = String::from_utf8(export.stdout).unwrap();
     assert!(lines.contains("\"owner.enrolled\"") && lines.contains("\"checkpoint\""), "{lines}");
+    let shown = run(&["audit", "show", "--last", "1"], &config);
+    assert!(shown.status.success(), "{shown:?}");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("owner.enrolled shop") && !shown.contains("broker.started"), "{shown}");
 }
 
 #[test]
@@ -139,4 +143,25 @@ fn a_broken_configuration_names_the_key() {
     let refused = run(&["init"], &config);
     assert!(!refused.status.success() && stderr(&refused).contains("limits.sessions"), "{refused:?}");
     assert!(!dir.path().join("state").exists());
+}
+
+#[test]
+fn sample_evidence_is_announced_and_its_resources_are_the_operators() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "[trust]\nsample = true\n[compat]\ntee = [\"sample\"]\n");
+    assert!(run(&["init"], &config).status.success());
+    let file = dir.path().join("secret");
+    std::fs::write(&file, b"secret").unwrap();
+    let serving = Serving::start(&config);
+    let put = |uri: &str, file: &Path| run(&["compat", "put", "--uri", uri, file.to_str().unwrap()], &config);
+    assert!(put("kbs:///compat/keys/one", &file).status.success());
+    for uri in ["kbs:///shop/keys/one", "kbs:///compat/sealed-spec/one"] {
+        let refused = put(uri, &file);
+        assert!(!refused.status.success() && stderr(&refused).contains("kbs:///compat/"), "{refused:?}");
+    }
+    std::fs::write(&file, vec![0; 256 * 1024 + 1]).unwrap();
+    let refused = put("kbs:///compat/keys/one", &file);
+    assert!(!refused.status.success() && stderr(&refused).contains("longer than"), "{refused:?}");
+    let (clean, log) = serving.stop();
+    assert!(clean && log.contains("THIS BROKER ACCEPTS SAMPLE EVIDENCE"), "{log}");
 }
