@@ -148,6 +148,43 @@ async fn a_qemu_that_is_not_installed_is_named() {
     assert!(left_over(directory.path()).is_empty());
 }
 
+/// A SEV guest without anybody to launch it is refused before anything starts; with one, its words are the wrapper's,
+/// and what it refuses is shown.
+#[tokio::test]
+async fn a_launch_that_the_relay_refuses_is_shown() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("bzImage");
+    std::fs::write(&kernel, "").unwrap();
+    let mut manifest = manifest(&kernel, directory.path());
+    manifest.platform = launcher::Platform::SevEmulated {
+        es: true,
+        emulator: PathBuf::from("sealpod-emulator"),
+        state: directory.path().join("state"),
+    };
+    let mut options = options(directory.path());
+    let error = Guest::boot(&manifest, &options).await.unwrap_err();
+    assert!(matches!(error, BootError::NoSevOptions), "{error}");
+
+    let relay = directory.path().join("relay");
+    let script = "#!/bin/sh\ngrep -q sev-qemu \"$SEALPOD_RELAY_CONFIG\" && [ \"$1\" = qemu ] || exit 2\n\
+                  echo \"sealpod[LAUNCH_DIGEST]: 00 is not in policy web\" >&2\nkill -9 $$\n";
+    std::fs::write(&relay, script).unwrap();
+    std::fs::set_permissions(&relay, std::fs::Permissions::from_mode(0o755)).unwrap();
+    options.sev = Some(launcher::SevOptions {
+        relay,
+        broker: "https://broker.example".to_owned(),
+        broker_ca: "-----BEGIN CERTIFICATE-----".to_owned(),
+    });
+    let guest = Guest::boot(&manifest, &options).await.unwrap();
+    let error = guest.connect().await.unwrap_err();
+    assert!(matches!(error, BootError::Ended { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("sealpod[LAUNCH_DIGEST]: 00 is not in policy web"), "{text}");
+    drop(guest);
+    assert!(left_over(directory.path()).is_empty());
+}
+
 /// Not a test: what the next one kills. Starts a child as the launcher does, says its pid, and waits.
 #[test]
 #[ignore = "run by a_killed_launcher_takes_its_children_along"]

@@ -139,6 +139,14 @@ impl Run {
         assert_eq!(&text, b"a guest\n");
     }
 
+    /// Likewise, with what the guest printed.
+    pub fn end_with_output(mut self) -> (ExitStatus, String, String) {
+        let mut text = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let (status, errors) = self.end();
+        (status, text, errors)
+    }
+
     /// Everything is over when nobody can write errors any more: the wrapper, the attendant and QEMU.
     pub fn end(mut self) -> (ExitStatus, String) {
         let mut text = String::new();

@@ -14,10 +14,12 @@ pub const SESSIONS: &str = "/sealpod/v1/sev/sessions";
 pub const MEASUREMENTS: &str = "/sealpod/v1/sev/measurements";
 
 /// What is answered to a path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Answer {
     /// With 200.
     Json(Value),
+    /// With 200, made from the request.
+    Made(Arc<dyn Fn(&Value) -> Value + Send + Sync>),
     /// With this status and body.
     Raw(u16, String),
     /// Never.
@@ -109,12 +111,14 @@ async fn serve(
             continue;
         }
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        break (path, serde_json::from_str(body).unwrap());
+        break (path, serde_json::from_str::<Value>(body).unwrap());
     };
     let answer = answers.lock().unwrap()[usize::from(path == MEASUREMENTS)].clone();
+    let request = body.clone();
     asked.send((path, body)).unwrap();
     let (status, body) = match answer {
         Answer::Json(body) => (200, body.to_string()),
+        Answer::Made(make) => (200, make(&request).to_string()),
         Answer::Raw(status, body) => (status, body),
         Answer::Silence => return std::future::pending().await,
     };

@@ -10,5 +10,8 @@
 mod background;
 mod bench;
 mod broker;
+mod emulated;
 mod good;
+#[path = "../../../emulator/tests/owner/mod.rs"]
+mod owner;
 mod refused;
