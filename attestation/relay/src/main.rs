@@ -66,12 +66,12 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     if Path::new(&name).file_name().is_some_and(|name| name == "sealpod-qemu") {
-        return sev::qemu(words.collect());
+        return sev::qemu(&words.collect::<Vec<_>>());
     }
     // QEMU's words are not for clap: it would take some for its own.
     if let Some(word) = words.next().and_then(|word| word.into_string().ok()) {
         if word == "qemu" {
-            return sev::qemu(words.collect());
+            return sev::qemu(&words.collect::<Vec<_>>());
         }
         if sev::INTERNAL.contains(&word.as_str()) {
             return sev::internal(&word, words.next().map(PathBuf::from).unwrap_or_default());
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let outcome = match (arguments.command, arguments.serve) {
-        (Some(Command::Qemu { words }), _) => return sev::qemu(words),
+        (Some(Command::Qemu { words }), _) => return sev::qemu(&words),
         (Some(Command::SevPlatform), _) => return sev::platform(),
         (None, Some(serve)) => pipe(serve),
         (None, None) => Err(anyhow::anyhow!("--broker HOST:PORT is missing")),

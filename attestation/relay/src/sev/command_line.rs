@@ -161,11 +161,7 @@ impl CommandLine {
                 "kernel" => kernel = true,
                 "drive" => firmware |= line.drive(&value),
                 "blockdev" => line.block_device(&value),
-                "object" => {
-                    if line.object(&value)? {
-                        continue;
-                    }
-                }
+                "object" if line.object(&value)? => continue,
                 "machine" | "M" => {
                     let Some(value) = machine(&value, &mut firmware) else { continue };
                     line.words.extend([word, value]);

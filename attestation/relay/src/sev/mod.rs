@@ -100,7 +100,7 @@ fn report(error: &SevError) -> ExitCode {
 
 /// Stands for QEMU: the words are QEMU's. Returns only if no guest runs, or if it runs in the background.
 #[must_use]
-pub fn qemu(words: Vec<OsString>) -> ExitCode {
+pub fn qemu(words: &[OsString]) -> ExitCode {
     wrapper::run(words).unwrap_or_else(|error| report(&error))
 }
 

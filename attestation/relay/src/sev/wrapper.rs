@@ -36,9 +36,9 @@ struct Prepared {
     words: Vec<OsString>,
 }
 
-pub(super) fn run(words: Vec<OsString>) -> Result<ExitCode, SevError> {
+pub(super) fn run(words: &[OsString]) -> Result<ExitCode, SevError> {
     let config = Config::load(&Config::path())?;
-    let Some(line) = CommandLine::parse(words.clone())? else { return Err(become_qemu(&config, &words)) };
+    let Some(line) = CommandLine::parse(words.to_vec())? else { return Err(become_qemu(&config, words)) };
     let prepared = interruptible(prepare(&config, &line))?;
     if line.daemonize {
         return interruptible(in_background(&config, prepared, !line.stopped));
