@@ -120,6 +120,11 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
+    /// The 32 bytes of the point.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         // Strict: no weak keys and no second encoding of a signature.
         self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()

@@ -3,7 +3,7 @@
 
 mod detect;
 mod launch_secret;
-mod pef;
+pub mod pef;
 mod snp;
 
 use protocols::rcar::TeeKind;
@@ -14,7 +14,7 @@ use thiserror::Error;
 
 pub use detect::detect;
 pub use launch_secret::{LaunchSecretError, SevSecret};
-pub use pef::{Chunk, EsmError, Pef, Ultravisor};
+pub use pef::{EsmError, Pef};
 pub use snp::{Configfs, Directories, Exchange, FirmwareError, Reports, SevGuest, Snp, Tsm, TsmError};
 
 /// A trusted execution environment. Calls block; up to seconds when the firmware is busy.

@@ -65,6 +65,14 @@ pub enum BrokerError {
     /// The cache of AMD's collateral.
     #[error("collateral")]
     Collateral(#[from] collateral::OpenError),
+    /// A configured software TPM key.
+    #[error("software TPM key {path}: {problem}")]
+    TpmKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The system gave no randomness.
     #[error("the system's random number generator failed")]
     Random,
@@ -126,6 +134,7 @@ pub struct Broker {
     sessions: Sessions<Attested>,
     tokens: TokenKey,
     anchors: Anchors,
+    pef_anchors: verifier::pef::Anchors,
     collateral: Arc<Collateral>,
     collateral_wait: Duration,
     passports: Passports,
@@ -168,6 +177,8 @@ impl Broker {
         let tokens = TokenKey::parse(&state.secret(file::TOKEN_KEY)?, names)?;
         let tls = tls::server_config(&state.secret(file::CA_KEY)?, &config.server_names)?;
         let (anchors, mut trust) = anchors(&config.trust.emulated_roots)?;
+        let (pef_anchors, software) = crate::blob::anchors(&config.trust.emulated_tpm_keys)?;
+        trust.extend(software);
         if config.trust.sample {
             trust.push(Trust::Nobody.to_string());
         }
@@ -192,6 +203,7 @@ impl Broker {
             sessions,
             tokens,
             anchors,
+            pef_anchors,
             collateral,
             collateral_wait: config.collateral.wait(&config.limits),
             passports,
@@ -228,6 +240,11 @@ impl Broker {
 
     pub(crate) fn anchors(&self) -> &Anchors {
         &self.anchors
+    }
+
+    /// Software TPM keys that are trusted as emulated ones.
+    pub(crate) fn pef_anchors(&self) -> &verifier::pef::Anchors {
+        &self.pef_anchors
     }
 
     /// AMD's certificates and revocation lists.

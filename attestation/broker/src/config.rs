@@ -117,6 +117,10 @@ pub struct Trust {
     /// PEM files with the ARK of an emulated AMD-SP. For tests and demonstrations only.
     #[serde(default)]
     pub emulated_roots: Vec<PathBuf>,
+    /// PEM files with the public keys of software TPMs, as the emulated ultravisor has one. For tests and
+    /// demonstrations only.
+    #[serde(default)]
+    pub emulated_tpm_keys: Vec<PathBuf>,
     /// Accept sample evidence, which anybody can make. It gets nothing but resources of the compat repository.
     #[serde(default)]
     pub sample: bool,
@@ -231,7 +235,7 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let base = path.parent().unwrap_or(Path::new(""));
         config.state = base.join(&config.state);
-        for root in &mut config.trust.emulated_roots {
+        for root in config.trust.emulated_roots.iter_mut().chain(&mut config.trust.emulated_tpm_keys) {
             *root = base.join(&*root);
         }
         for path in config.collateral.cache.iter_mut().chain(&mut config.collateral.ca) {

@@ -12,6 +12,7 @@
 //! | the wire | [`http`], [`server`], [`tls`], [`token`] |
 
 pub mod appraise;
+mod blob;
 pub mod broker;
 pub mod challenge;
 pub mod clock;

@@ -45,6 +45,9 @@ enum Command {
     /// Owners: who may write keys and policies, each below a repository of their own
     #[command(subcommand)]
     Owner(OwnerCommand),
+    /// ESM blobs of Power PEF
+    #[command(subcommand)]
+    Blob(BlobCommand),
     /// AMD's certificates and revocation lists, for sites without a network
     #[command(subcommand)]
     Collateral(CollateralCommand),
@@ -81,6 +84,18 @@ enum CollateralCommand {
         /// Bundles, directories, or certificates of VLEKs, chips and chains
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum BlobCommand {
+    /// Deny a blob for ever, whoever enrolled it: its guests get nothing more; works while the broker serves
+    Deny {
+        /// Configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// The blob's id, 32 hexadecimal digits
+        blob: String,
     },
 }
 
@@ -147,6 +162,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Owner(OwnerCommand::Enrol { config, repository, key }) => {
             enrol(&config, &repository, &key).await
         }
+        Command::Blob(BlobCommand::Deny { config, blob }) => deny_blob(&config, &blob).await,
         Command::Collateral(CollateralCommand::Import { config, files }) => import(&config, &files).await,
         Command::Audit(AuditCommand::Export { config, output }) => export(&config, output.as_deref()).await,
         Command::Audit(AuditCommand::Show { config, last }) => show(&config, last).await,
@@ -174,9 +190,9 @@ async fn serve(config: &Path) -> Result<()> {
     let started = Broker::start(&config, Clock::system(), log.clone()).await?;
     let listener = server::bind(config.listen).await?;
     let address = listener.local_addr().context("the listening address can't be read")?;
-    if !config.trust.emulated_roots.is_empty() {
-        slog::warn!(log, "THIS BROKER TRUSTS EMULATED HARDWARE: evidence under an emulated root proves nothing about a \
-            machine; remove trust.emulated_roots from the configuration for production";
+    if !config.trust.emulated_roots.is_empty() || !config.trust.emulated_tpm_keys.is_empty() {
+        slog::warn!(log, "THIS BROKER TRUSTS EMULATED HARDWARE: evidence under an emulated root or software TPM key \
+            proves nothing about a machine; remove trust.emulated_* from the configuration for production";
             "trust" => started.broker.trust().join(", "));
     }
     if config.trust.sample {
@@ -220,6 +236,21 @@ async fn enrol(config: &Path, repository: &str, key: &OwnerPublicKey) -> Result<
             "repository '{repository}' belongs to another key; choose another name, or ask its owner for \
              the key"
         ),
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn deny_blob(config: &Path, blob: &str) -> Result<()> {
+    let config = Config::load(config)?;
+    if blob.len() != 32 || !blob.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        bail!("'{blob}' is no blob's id; 'sealpod esm show' prints it: 32 lower-case hexadecimal digits");
+    }
+    let (_, store) = broker::open_store(&config.state, Clock::system()).await?;
+    if store.deny_blob(blob).await? {
+        println!("blob {blob} is denied: its guests get nothing more from this broker");
+    } else {
+        println!("blob {blob} was denied before");
     }
     store.close().await;
     Ok(())

@@ -4,7 +4,7 @@
 
 mod snp;
 
-use protocols::owner::{LaunchDigest, PolicyTee, ReleasePolicy, Releases};
+use protocols::owner::{LaunchDigest, PefPolicy, PolicyTee, ReleasePolicy, Releases};
 use tee_evidence::sev::FirmwareApi;
 use verifier::{PefReference, ReferenceValues, SevReference, TeeKind};
 
@@ -35,11 +35,27 @@ pub fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, Mappi
             required_bits: verifier::sev::STRICT,
             ..SevReference::default()
         }),
-        pef: tee.iter().any(|tee| tee.is_pef()).then(|| PefReference {
-            limited_releases: *releases != Releases::Unlimited,
-            allow_limited_releases: pef.as_ref().is_some_and(|pef| pef.allow_limited_releases),
-            ..PefReference::default()
-        }),
+        pef: tee
+            .iter()
+            .any(|tee| tee.is_pef())
+            .then(|| pef_reference(pef.as_ref(), *releases))
+            .transpose()?,
+    })
+}
+
+/// Whose key it is, the caller adds: a policy doesn't know.
+fn pef_reference(policy: Option<&PefPolicy>, releases: Releases) -> Result<PefReference, MappingError> {
+    let PefPolicy { allow_limited_releases, machines } = policy.cloned().unwrap_or_default();
+    let machine = |digits: &String| {
+        let mut fingerprint = [0; 32];
+        hex::decode_to_slice(digits, &mut fingerprint).map_err(|_| MappingError { field: "pef.machines" })?;
+        Ok(fingerprint)
+    };
+    Ok(PefReference {
+        machines: machines.iter().map(machine).collect::<Result<_, _>>()?,
+        limited_releases: releases != Releases::Unlimited,
+        allow_limited_releases,
+        ..PefReference::default()
     })
 }
 
@@ -84,6 +100,8 @@ mod tests {
         let limited = policy("tee = [\"pef\"]\nreleases = \"once\"\n[pef]\nallow_limited_releases = true");
         let limited = limited.pef.unwrap();
         assert!(limited.limited_releases && limited.allow_limited_releases);
+        let listed = policy(&format!("tee = [\"pef\"]\n[pef]\nmachines = [\"{}\"]", "0b".repeat(32)));
+        assert_eq!(listed.pef.unwrap().machines, [[11; 32]]);
     }
 
     #[test]

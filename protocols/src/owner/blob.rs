@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::statement::line;
+use super::statement::{line, number};
 use super::{OwnerPublicKey, Statement, StatementError};
 use crate::name;
 
@@ -19,6 +19,8 @@ pub struct PefBlob {
     pub lineage: String,
     /// 32 lower-case hex digits, random.
     pub blob: String,
+    /// Each statement about a blob has a higher one than the last: only `machines` may change.
+    pub serial: u64,
     /// The public key of the seed in the blob.
     pub key: OwnerPublicKey,
     /// `sha256:` digest of the initdata in the blob.
@@ -39,6 +41,7 @@ impl Statement for PefBlob {
     fn validate(&self) -> Result<(), StatementError> {
         line(&self.repository, &self.lineage)?;
         blob(&self.blob)?;
+        number("serial", self.serial)?;
         name::digest(&self.init_data)?;
         name::digest(&self.spec_digest)?;
         let pem = |machine: &String| machine.len() <= MAX_PEM && machine.is_ascii();

@@ -336,6 +336,10 @@ pub struct PefPolicy {
     /// and nothing tells them apart.
     #[serde(default)]
     pub allow_limited_releases: bool,
+    /// If not empty, blobs that any other machine can open don't count: SHA-256 of each machine's key file,
+    /// 64 hex digits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<String>,
 }
 
 /// How often a key is released. Asking again with the same attested key is the same release.
@@ -395,6 +399,8 @@ impl ReleasePolicy {
             return wrong("pef", "must be there only if 'tee' names pef");
         }
         self.snp.as_ref().map_or(Ok(()), SnpPolicy::validate)?;
+        let machines = self.pef.iter().flat_map(|pef| &pef.machines).cloned().collect::<Vec<_>>();
+        list("pef.machines", &machines, |digest| lower_hex(digest, 64))?;
         self.validate_digests(names(PolicyTee::is_snp), names(PolicyTee::is_sev))?;
         if let Releases::Window(ReleaseWindow { count, seconds }) = self.releases
             && (count == 0 || seconds == 0)

@@ -4,7 +4,7 @@
 
 mod file;
 #[cfg(all(target_arch = "powerpc64", target_endian = "little"))]
-mod ultracall;
+mod hardware;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +17,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{Binding, Tee, TeeError};
+pub use file::read_file;
+#[cfg(all(target_arch = "powerpc64", target_endian = "little"))]
+pub use hardware::Hardware;
 
 /// What the ultravisor calls are made through; tests stand in for it here.
 pub trait Ultravisor {
@@ -97,7 +100,7 @@ pub struct Pef {
 impl Pef {
     /// Reads this VM's file. `None` if this is no secure VM.
     pub fn take(ultravisor: &mut dyn Ultravisor) -> Result<Option<Self>, EsmError> {
-        match file::read(ultravisor, ESM_FILE)? {
+        match read_file(ultravisor, ESM_FILE)? {
             Some(bytes) => Self::parse(&bytes).map(Some),
             None => Ok(None),
         }
@@ -163,7 +166,7 @@ impl Places {
 /// Power PEF, if this guest has it.
 #[cfg(all(target_arch = "powerpc64", target_endian = "little"))]
 pub(super) fn find(places: &Places) -> Result<Option<Arc<dyn Tee>>, TeeError> {
-    let found = Pef::take(&mut ultracall::Ultracall)?;
+    let found = Pef::take(&mut Hardware)?;
     if found.is_none() && says_secure(&places.hint)? {
         return Err(EsmError::NoAnswer.into());
     }

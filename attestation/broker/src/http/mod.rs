@@ -1,6 +1,7 @@
 //! The broker's HTTP surface: the key broker protocol, the owners' interface, and nothing else.
 
 mod answer;
+mod blobs;
 mod body;
 mod cookie;
 mod owner_api;
@@ -15,7 +16,8 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use protocols::broker::{
-    CONFIRM_PATH, HEALTH_PATH, Health, POLICIES_PATH, REGISTRATIONS_PATH, RESOURCES_PATH, RETIREMENTS_PATH,
+    BLOB_DENIALS_PATH, BLOBS_PATH, CONFIRM_PATH, HEALTH_PATH, Health, POLICIES_PATH, REGISTRATIONS_PATH,
+    RESOURCES_PATH, RETIREMENTS_PATH,
 };
 use protocols::rcar::{ATTEST_PATH, AUTH_PATH, KbsError, RESOURCE_PATH};
 
@@ -40,6 +42,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route(RESOURCES_PATH, post(owner_api::keep))
         .route(POLICIES_PATH, post(owner_api::add_policy))
         .route(RETIREMENTS_PATH, post(owner_api::retire))
+        .route(BLOBS_PATH, post(blobs::enrol))
+        .route(BLOB_DENIALS_PATH, post(blobs::deny))
         .route(HEALTH_PATH, get(health))
         .fallback(nothing_here)
         .method_not_allowed_fallback(no_such_method)

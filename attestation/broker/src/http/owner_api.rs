@@ -27,7 +27,7 @@ use crate::refused::Refused;
 use crate::store::{Outcome, Tx};
 
 /// Bytes of a body: a statement, a key, and JSON around them.
-const STATEMENT_BYTES: usize = MAX_STATEMENT + 4096;
+pub(super) const STATEMENT_BYTES: usize = MAX_STATEMENT + 4096;
 /// The same with a resource in base64url.
 const RESOURCE_BYTES: usize = STATEMENT_BYTES + MAX_RESOURCE.div_ceil(3) * 4;
 
@@ -181,7 +181,7 @@ async fn take_retirement(broker: &Broker, request: Request) -> Result<Accepted, 
 
 /// Verifies a statement with the key of the owner that it claims to come from. Before the writer is asked
 /// for anything: strangers can't keep it busy.
-async fn verify<S: Statement>(broker: &Broker, jws: &str) -> Result<Verified<S>, Refused> {
+pub(super) async fn verify<S: Statement>(broker: &Broker, jws: &str) -> Result<Verified<S>, Refused> {
     let repository = claimed_repository(jws).map_err(|error| refuse_statement(&error))?;
     let owner = broker.store().owner(&repository).await?.ok_or_else(|| {
         Refused::new(
@@ -204,7 +204,7 @@ fn refuse_statement(error: &StatementError) -> Refused {
     Refused::new(code, chain(error))
 }
 
-async fn accept(mut tx: Tx<'_>) -> Result<Accepted, Refused> {
+pub(super) async fn accept(mut tx: Tx<'_>) -> Result<Accepted, Refused> {
     let checkpoint = tx.keep_checkpoint().await?;
     tx.commit().await?;
     Ok(Accepted { checkpoint })

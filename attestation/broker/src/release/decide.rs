@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocols::owner::{PolicyStatement, Registration, Verified};
 use protocols::rcar::ResourceUri;
 use protocols::refusal::Code;
-use verifier::Appraised;
+use verifier::{Appraised, Claims};
 
 use super::reference::reference_values;
 use crate::appraise::Attested;
@@ -40,7 +40,7 @@ impl Entitled {
     /// The check that failed.
     pub(crate) fn grant(self, appraised: &Appraised) -> Result<Grant, Refused> {
         let Self { registered, policy } = self;
-        let evidence = appraised.grant(&reference_values(&policy.policy)?)?;
+        let evidence = appraised.grant(&reference_values(&policy)?)?;
         Ok(Grant { registered, policy, evidence })
     }
 }
@@ -65,7 +65,22 @@ pub(super) async fn decide(
 ) -> Result<Grant, Refused> {
     let named = attested.sealed().map_err(|reason| nothing_to_release().because(reason))?;
     let claim = Claim { sealed_spec: named.sealed_spec.to_string(), init_data: attested.init_data() };
-    entitled(tx, &claim, uri).await?.grant(attested.appraised())
+    let entitled = entitled(tx, &claim, uri).await?;
+    still_stands(tx, attested).await?;
+    entitled.grant(attested.appraised())
+}
+
+/// Evidence that rests on an owner's or operator's word, which may have been taken back since the handshake.
+pub(super) async fn still_stands(tx: &mut Tx<'_>, attested: &Attested) -> Result<(), Refused> {
+    if let Claims::Pef(claims) = &attested.appraised().verdict().claims
+        && tx.is_denied(&claims.blob).await?
+    {
+        return Err(Refused::new(
+            Code::CertificateChain,
+            format!("blob {} was denied; make another one with 'sealpod esm make'", claims.blob),
+        ));
+    }
+    Ok(())
 }
 
 /// Everything but the evidence: is `uri` the key of the sealed spec that is claimed, and does its owner let

@@ -7,7 +7,7 @@ use protocols::refusal::Code;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::decide::{decide, nothing_to_release};
+use super::decide::{decide, nothing_to_release, still_stands};
 use super::record::exact_verdict;
 use super::reference::reference_values;
 use crate::appraise::Attested;
@@ -70,5 +70,6 @@ async fn under_policy(tx: &mut Tx<'_>, attested: &Attested, kept: &Kept) -> Resu
             format!("lineage '{lineage}' has no release policy; its owner adds one with 'sealpod push'"),
         ));
     };
-    Ok(attested.appraised().grant(&reference_values(&policy.policy)?)?)
+    still_stands(tx, attested).await?;
+    Ok(attested.appraised().grant(&reference_values(&policy)?)?)
 }

@@ -5,6 +5,7 @@
 //! error of any kind is an error: nothing is ever read as "no policy" because the database failed.
 
 mod audit_log;
+mod blobs;
 mod compat;
 mod owners;
 mod releases;

@@ -76,7 +76,12 @@ fn read(master: &MasterKey, repository: &str, row: &SqliteRow) -> Result<OwnerPu
     let text: &str = row.try_get(0).map_err(query(LOOK_UP))?;
     let tag: &[u8] = row.try_get(1).map_err(query(LOOK_UP))?;
     check(master, repository, text, tag)?;
-    text.parse().map_err(|error: KeyError| StoreError::Damaged {
+    parse(repository, text)
+}
+
+/// The key in an owner's row.
+pub(super) fn parse(repository: &str, key: &str) -> Result<OwnerPublicKey, StoreError> {
+    key.parse().map_err(|error: KeyError| StoreError::Damaged {
         what: row_of(repository),
         problem: error.to_string(),
     })

@@ -11,7 +11,7 @@ struct Migration {
     statements: &'static [&'static str],
 }
 
-const MIGRATIONS: &[Migration] = &[FIRST, RESOURCES, CONFIRMATIONS];
+const MIGRATIONS: &[Migration] = &[FIRST, RESOURCES, CONFIRMATIONS, BLOBS];
 
 const FIRST: Migration = Migration {
     version: 1,
@@ -117,6 +117,27 @@ const CONFIRMATIONS: Migration = Migration {
             uri TEXT PRIMARY KEY,
             sealed_content BLOB NOT NULL,
             written_at TEXT NOT NULL
+        ) STRICT",
+    ],
+};
+
+const BLOBS: Migration = Migration {
+    version: 4,
+    statements: &[
+        // What owners say of their ESM blobs; the highest serial counts.
+        "CREATE TABLE blobs (
+            blob TEXT NOT NULL,
+            serial INTEGER NOT NULL CHECK (serial > 0),
+            repository TEXT NOT NULL REFERENCES owners,
+            statement TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (blob, serial)
+        ) STRICT",
+        // statement: the owner's; NULL if the operator said so.
+        "CREATE TABLE blob_denials (
+            blob TEXT PRIMARY KEY,
+            statement TEXT,
+            created_at TEXT NOT NULL
         ) STRICT",
     ],
 };

@@ -5,6 +5,7 @@
 
 mod attest;
 mod audit;
+mod blobs;
 mod client;
 mod command;
 mod fuzz_bodies;

@@ -74,12 +74,15 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("ark.pem");
         std::fs::write(&root, root_pem()).unwrap();
+        let tpm = dir.path().join("tpm.pem");
+        std::fs::write(&tpm, include_str!("../../../verifier/testdata/pef/software.pem")).unwrap();
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.path().join("state"),
             server_names: vec!["broker.example".into(), "127.0.0.1".into()],
             trust: Trust {
                 emulated_roots: if trust_emulated { vec![root] } else { Vec::new() },
+                emulated_tpm_keys: if trust_emulated { vec![tpm] } else { Vec::new() },
                 ..Trust::default()
             },
             token: Token::default(),

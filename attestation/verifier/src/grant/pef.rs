@@ -5,7 +5,8 @@ use crate::checks::Checks;
 use crate::denial::refuse;
 use crate::{Denial, PefClaims, PefReference, ReferenceValues};
 
-pub(super) const PLAN: &[&str] = &["tee_kind", "policy_section", "policy_machines", "releases"];
+pub(super) const PLAN: &[&str] =
+    &["tee_kind", "policy_section", "enrolled_by", "policy_machines", "releases"];
 
 /// The blob's name in releases.
 pub(super) fn decide(
@@ -14,6 +15,17 @@ pub(super) fn decide(
     checks: &mut Checks,
 ) -> Result<String, Denial> {
     let reference = section(reference.pef.as_ref(), "pef", checks)?;
+    checks.pass("enrolled_by", || {
+        if claims.repository != reference.repository || claims.lineage != reference.lineage {
+            return refuse!(
+                CertificateChain,
+                "blob {} was not enrolled for lineage '{}' by the owner of the key",
+                claims.blob,
+                reference.lineage
+            );
+        }
+        Ok(format!("{}/{}", claims.repository, claims.lineage))
+    })?;
     machines(claims, reference, checks)?;
     checks.pass("releases", || {
         if reference.limited_releases && !reference.allow_limited_releases {

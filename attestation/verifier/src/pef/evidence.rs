@@ -16,6 +16,10 @@ const PLAN: &[&str] =
 /// What the owner enrolled: signed by the owner, kept by the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolment {
+    /// Who enrolled it.
+    pub repository: String,
+    /// Whose guests it is for.
+    pub lineage: String,
     /// Which blob.
     pub blob: String,
     /// The Ed25519 public key whose seed is in the blob.
@@ -108,7 +112,7 @@ impl Evidence {
             ),
         })?;
         let trust = checks
-            .run("machines", || trust(&enrolment, anchors).map(|trust| (trust.clone(), trust.to_string())))?;
+            .run("machines", || anchors.check(&enrolment).map(|trust| (trust.clone(), trust.to_string())))?;
         checks.pass("signature", || {
             let message = [CONTEXT, &session.report_data, &session.sealed_spec, blob.as_bytes()].concat();
             UnparsedPublicKey::new(&ED25519, &enrolment.key).verify(&message, &signature).map_err(|_| {
@@ -165,6 +169,8 @@ impl SignatureChecked {
         }
         let tee = if matches!(trust, Trust::Emulated { .. }) { TeeKind::PefEmulated } else { TeeKind::Pef };
         let claims = PefClaims {
+            repository: enrolment.repository,
+            lineage: enrolment.lineage,
             blob: enrolment.blob,
             sealed_spec: enrolment.sealed_spec,
             machines: enrolment.machines.iter().map(|machine| *machine.fingerprint()).collect(),
@@ -194,27 +200,6 @@ const NOT_CHECKED: &[(&str, &str)] = &[
     ("machine", "it is one of those that the blob is for; which one can't be told"),
     ("instance", "a blob can start any number of guests, again and again; nothing tells them apart"),
 ];
-
-/// A blob is as good as the worst machine that opens it.
-fn trust(enrolment: &Enrolment, anchors: &Anchors) -> Result<Trust, Denial> {
-    if enrolment.machines.is_empty() {
-        return refuse!(CertificateChain, "no machine can open blob {}", enrolment.blob);
-    }
-    let mut worst = Trust::Enrolled { machines: enrolment.machines.len() };
-    for machine in enrolment.machines.iter().filter(|machine| machine.is_software()) {
-        let fingerprint = *machine.fingerprint();
-        if !anchors.knows(machine) {
-            return refuse!(
-                CertificateChain,
-                "blob {} can be opened by the software TPM key {}, which is not trusted here",
-                enrolment.blob,
-                hex::encode(fingerprint)
-            );
-        }
-        worst = Trust::Emulated { common_name: "software TPM key".to_owned(), fingerprint };
-    }
-    Ok(worst)
-}
 
 fn is_blob(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))

@@ -8,6 +8,10 @@ use x509_cert::der::pem::LineEnding;
 use x509_cert::der::{Decode, DecodePem, EncodePem, Reader, SliceReader};
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
+use super::Enrolment;
+use crate::denial::refuse;
+use crate::{Denial, Trust};
+
 /// PKCS #1 `rsaEncryption`.
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const MODULUS: usize = 256;
@@ -113,7 +117,27 @@ impl Anchors {
         &self.emulated
     }
 
-    pub(super) fn knows(&self, key: &MachineKey) -> bool {
-        self.emulated.iter().any(|known| known == key)
+    /// Whose word counts for a blob: it is as good as the worst machine that opens it.
+    ///
+    /// # Errors
+    /// If it can be opened by no machine, or by a software TPM that isn't trusted.
+    pub fn check(&self, enrolment: &Enrolment) -> Result<Trust, Denial> {
+        if enrolment.machines.is_empty() {
+            return refuse!(CertificateChain, "no machine can open blob {}", enrolment.blob);
+        }
+        let mut worst = Trust::Enrolled { machines: enrolment.machines.len() };
+        for machine in enrolment.machines.iter().filter(|machine| machine.is_software()) {
+            let fingerprint = *machine.fingerprint();
+            if !self.emulated.contains(machine) {
+                return refuse!(
+                    CertificateChain,
+                    "blob {} can be opened by the software TPM key {}, which is not trusted here",
+                    enrolment.blob,
+                    hex::encode(fingerprint)
+                );
+            }
+            worst = Trust::Emulated { common_name: "software TPM key".to_owned(), fingerprint };
+        }
+        Ok(worst)
     }
 }

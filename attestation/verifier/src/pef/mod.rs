@@ -15,6 +15,10 @@ use crate::verdict::hex_string;
 /// What is known of a PEF guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PefClaims {
+    /// The owner who enrolled the blob.
+    pub repository: String,
+    /// Whose guests the blob is for.
+    pub lineage: String,
     /// The ESM blob that the guest's key is from.
     pub blob: String,
     /// SHA-256 of the sealed spec that the blob is for.
@@ -28,6 +32,10 @@ pub struct PefClaims {
 /// What a policy demands of PEF guests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PefReference {
+    /// The owner whose key it is: nobody else's enrolment counts.
+    pub repository: String,
+    /// The key's lineage.
+    pub lineage: String,
     /// If not empty, no other machine may be able to open the blob.
     pub machines: Vec<[u8; 32]>,
     /// The key is released a limited number of times.

@@ -26,6 +26,8 @@ fn enrolment(machines: &[&str]) -> Enrolment {
     let mut public = [0; 32];
     public.copy_from_slice(key().public_key().as_ref());
     Enrolment {
+        repository: "shop".into(),
+        lineage: "web".into(),
         blob: BLOB.to_owned(),
         key: public,
         init_data: [2; 32],
@@ -60,8 +62,12 @@ fn refused(result: Result<Appraised, Denial>, check: Check, record: &str) {
     assert_eq!(failed.iter().map(|record| record.check).collect::<Vec<_>>(), [record], "{denial}");
 }
 
+fn pef() -> PefReference {
+    PefReference { repository: "shop".into(), lineage: "web".into(), ..PefReference::default() }
+}
+
 fn reference(tee: TeeKind) -> ReferenceValues {
-    ReferenceValues { tee: vec![tee], pef: Some(PefReference::default()), ..ReferenceValues::default() }
+    ReferenceValues { tee: vec![tee], pef: Some(pef()), ..ReferenceValues::default() }
 }
 
 #[test]
@@ -204,10 +210,24 @@ fn a_policy_that_does_not_name_pef_refuses_it() {
 }
 
 #[test]
+fn a_blob_that_another_owner_enrolled_opens_nothing() {
+    let appraised = appraise(&[MACHINE_1], &Anchors::default()).unwrap();
+    let grant = |repository: &str, lineage: &str| {
+        let pef = PefReference { repository: repository.into(), lineage: lineage.into(), ..pef() };
+        appraised.grant(&ReferenceValues { pef: Some(pef), ..reference(TeeKind::Pef) })
+    };
+    assert!(grant("shop", "web").is_ok());
+    for (repository, lineage) in [("bank", "web"), ("shop", "db"), ("", "")] {
+        let denial = grant(repository, lineage).unwrap_err();
+        assert_eq!(denial.check, Check::CertificateChain, "{repository}/{lineage}");
+    }
+}
+
+#[test]
 fn limited_releases_need_the_policys_word() {
     let appraised = appraise(&[MACHINE_1], &Anchors::default()).unwrap();
     let grant = |limited_releases, allow_limited_releases| {
-        let pef = PefReference { machines: vec![], limited_releases, allow_limited_releases };
+        let pef = PefReference { limited_releases, allow_limited_releases, ..pef() };
         appraised.grant(&ReferenceValues { pef: Some(pef), ..reference(TeeKind::Pef) })
     };
     assert_eq!(grant(true, false).unwrap_err().check, Check::TeeKind);
@@ -219,7 +239,7 @@ fn each_machine_of_the_blob_must_be_in_a_policy_that_lists_machines() {
     let appraised = appraise(&[MACHINE_1, MACHINE_2], &Anchors::default()).unwrap();
     let grant = |machines: &[&str]| {
         let machines = machines.iter().map(|pem| *machine(pem).fingerprint()).collect();
-        let pef = PefReference { machines, ..PefReference::default() };
+        let pef = PefReference { machines, ..pef() };
         appraised.grant(&ReferenceValues { pef: Some(pef), ..reference(TeeKind::Pef) })
     };
     assert!(grant(&[MACHINE_2, MACHINE_1]).is_ok());

@@ -7,12 +7,14 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{Chunk, EsmError, Ultravisor};
 
 /// Reads the file `name`, front to back: no ultravisor goes back. `None` if nobody answers the first call.
-pub(super) fn read(
+pub fn read_file(
     ultravisor: &mut dyn Ultravisor,
     name: &str,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, EsmError> {
     let mut padded = [0; 64];
-    padded[..name.len()].copy_from_slice(name.as_bytes());
+    // The last byte stays zero.
+    let Some(start) = padded[..63].get_mut(..name.len()) else { return Err(EsmError::Field("file name")) };
+    start.copy_from_slice(name.as_bytes());
     // Room enough from the start: a buffer that grows leaves its contents behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_ESM_FILE));
     loop {
