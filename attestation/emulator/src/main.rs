@@ -8,13 +8,15 @@ use sealpod_emulator::firmware::{self, Firmware};
 use sealpod_emulator::measure::{BootFiles, CpuModel, HashTable, Launch as Measured};
 use sealpod_emulator::sev::{self, front};
 use sealpod_emulator::snp::server::Listener;
-use sealpod_emulator::snp::{AUTHORITY_BITS, Fault, KeyKind, Launch, Processor, Product, Tcb, faults};
+use sealpod_emulator::snp::{
+    AUTHORITY_BITS, Fault, KeyKind, Launch, Processor, Product, Tcb, faults, id_block,
+};
 use sealpod_emulator::state::{State, add_pef, add_sev, initialise};
 use sealpod_emulator::ultravisor::{self, Launched, Ultravisor};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -130,6 +132,12 @@ struct Serve {
     /// Mitigations in force, in hexadecimal; version 5.
     #[arg(long, value_parser = hexadecimal, default_value = "0")]
     mitigations: u64,
+    /// The owner's ID block, 96 bytes.
+    #[arg(long, requires = "id_auth")]
+    id_block: Option<PathBuf>,
+    /// Who signed it, 4096 bytes.
+    #[arg(long, requires = "id_block")]
+    id_auth: Option<PathBuf>,
     /// What goes wrong, NAME or NAME=VALUE; may be given several times. `sealpod-emulator faults` lists them.
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
@@ -227,8 +235,7 @@ fn run(command: Command) -> Result<()> {
 }
 
 fn measure(boot: &Boot) -> Result<[u8; 48]> {
-    let bytes = fs::read(&boot.firmware).with_context(|| format!("reading {}", boot.firmware.display()))?;
-    let firmware = Firmware::parse(bytes)?;
+    let firmware = Firmware::parse(read(&boot.firmware)?)?;
     let files = BootFiles { kernel: &boot.kernel, initrd: &boot.initrd, command_line: &boot.append_file };
     let hashes = HashTable::of_files(&files)?;
     let launch = Measured {
@@ -245,7 +252,6 @@ fn esm(options: &Esm) -> Result<()> {
     let tpm = State::load(&options.state)?.tpm.with_context(|| {
         format!("{} has no TPM key; make one with `sealpod-emulator init --pef`", options.state.display())
     })?;
-    let read = |path: &PathBuf| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let (kernel, initrd, bootargs) =
         (read(&options.kernel)?, read(&options.initrd)?, read(&options.append_file)?);
     let launched = Launched { kernel: &kernel, initrd: &initrd, bootargs: &bootargs };
@@ -271,6 +277,12 @@ fn serve(options: Serve) -> Result<()> {
     stop.thread_block().context("blocking signals")?;
 
     let measurement = measure(&options.boot)?;
+    let identity = match (&options.id_block, &options.id_auth) {
+        (Some(block), Some(authentication)) => {
+            Some(id_block::check(&read(block)?, &read(authentication)?, &measurement, options.policy)?)
+        }
+        _ => None,
+    };
     let state = State::load(&options.state)?;
     let mut report_id = [0; 32];
     getrandom::fill(&mut report_id).context("reading random numbers")?;
@@ -283,7 +295,7 @@ fn serve(options: Serve) -> Result<()> {
         reported_tcb: options.tcb,
         committed_tcb: options.committed_tcb.unwrap_or(options.tcb),
         launch_tcb: options.launch_tcb.unwrap_or(options.tcb),
-        identity: None,
+        identity,
         report_version: options.report_version,
         signing_key: options.signing_key,
         platform_info: options.platform_info,
@@ -303,6 +315,10 @@ fn serve(options: Serve) -> Result<()> {
     io::stdout().flush().context("writing to standard output")?;
     stop.wait().context("waiting for a signal")?;
     Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Whoever started this process holds the other end of its standard input; when that is gone, so is the VM.

@@ -6,6 +6,7 @@ pub mod crl;
 pub mod driver;
 pub mod faults;
 pub mod fuse;
+pub mod id_block;
 pub mod processor;
 pub mod product;
 pub mod report;

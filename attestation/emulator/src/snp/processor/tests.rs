@@ -131,3 +131,128 @@ fn derived_keys_depend_on_what_is_selected() {
     assert_ne!(key(&guest, 8), key(&other, 8));
     assert_eq!(key(&guest, 0x40), (INVALID_PARAMETER, vec![0; 32]));
 }
+
+fn extended(fault: &str) -> Answer {
+    let faults = vec![fault.parse().unwrap()];
+    processor(launch(), faults).unwrap().answer(&Call::ExtendedReport(request(0), 4))
+}
+
+/// Every fault that names a report's field changes that field, all the same signed, and nothing else.
+#[test]
+fn faults_of_reports_are_signed_unless_they_are_the_signatures() {
+    let honest = report(&processor(launch(), Vec::new()).unwrap());
+    let key = Chip::new(Product::Milan, [9; SECRET]).signing_key(KeyKind::Vcek, Tcb::default());
+    let mut seen = 0;
+    for known in crate::snp::faults::KNOWN {
+        let fault: Fault = match known.value {
+            None => known.name.parse().unwrap(),
+            Some(_) => format!("{}={}", known.name, known.example).parse().unwrap(),
+        };
+        let signed = matches!(fault, Fault::Report(..) | Fault::Tcb(..));
+        let unsigned = matches!(fault, Fault::Signature(_) | Fault::Length(_) | Fault::MaskedChipKey);
+        if !signed && !unsigned {
+            continue;
+        }
+        seen += 1;
+        let answer = processor(launch(), vec![fault]).unwrap().answer(&Call::Report(request(0)));
+        let report = &answer.message[32..];
+        assert_eq!(word(&answer.message[4..]) as usize, report.len(), "{}", known.name);
+        assert_ne!(report, honest, "{}", known.name);
+        if signed {
+            let mut again: [u8; report::LENGTH] = report.try_into().unwrap();
+            again[report::SIGNED..].fill(0);
+            report::sign(&mut again, &key);
+            assert_eq!(again[..], *report, "{} is signed", known.name);
+        }
+    }
+    assert_eq!(seen, 25, "another fault of reports: does this test look at it?");
+}
+
+#[test]
+fn signatures_that_are_not_canonical_are_the_same_number() {
+    let honest = report(&processor(launch(), Vec::new()).unwrap());
+    for (fault, at) in [("high-r", 0x2a0), ("high-s", 0x2e8)] {
+        let high = report(&processor(launch(), vec![fault.parse().unwrap()]).unwrap());
+        assert_eq!(high[..at], honest[..at], "{fault}");
+        // One more than 48 bytes, or the sum would have been below the order.
+        assert_ne!(high[at + 47..at + 49], honest[at + 47..at + 49], "{fault}");
+        assert_eq!(high[at + 49..at + 72], [0; 23], "{fault}");
+    }
+}
+
+fn certificates(answer: &Answer) -> Vec<([u8; 16], Vec<u8>)> {
+    let table = &answer.certificates;
+    let mut out = Vec::new();
+    for entry in table.chunks_exact(table::ENTRY) {
+        let guid: [u8; 16] = entry[..16].try_into().unwrap();
+        if guid == [0; 16] {
+            break;
+        }
+        let (offset, length) = (word(&entry[16..]) as usize, word(&entry[20..]) as usize);
+        out.push((guid, table[offset..offset + length].to_vec()));
+    }
+    out
+}
+
+fn leaf(fault: &str) -> Certificate {
+    let all = certificates(&extended(fault));
+    Certificate::from_der(&all.iter().find(|(guid, _)| *guid == table::VCEK).unwrap().1).unwrap()
+}
+
+#[test]
+fn faults_of_certificates_show_in_them() {
+    let issuer = |fault| leaf(fault).tbs_certificate().issuer().to_string();
+    assert!(issuer("signature").contains("CN=SEV-EMULATED Milan"));
+    assert!(issuer("other-authority").contains("CN=SEV-VLEK-EMULATED Milan"));
+    assert!(leaf("other-kind").tbs_certificate().subject().to_string().contains("SEV-VLEK"));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let validity = |fault| *leaf(fault).tbs_certificate().validity();
+    assert!(validity("signature").not_before.to_unix_duration() < now);
+    assert!(validity("expired-key").not_after.to_unix_duration() < now);
+    assert!(validity("future-key").not_before.to_unix_duration() > now);
+    let extensions = |fault| leaf(fault).tbs_certificate().extensions().unwrap().len();
+    assert_eq!(extensions("missing-oid=3.2"), extensions("signature") - 1);
+    assert_eq!(extensions("extension=5:160178"), extensions("signature") + 1);
+    assert!(certificates(&extended("absent-key")).iter().all(|(guid, _)| *guid != table::VCEK));
+}
+
+#[test]
+fn faults_of_revocation_lists_show_in_them() {
+    let list = |fault: &str| {
+        let all = certificates(&extended(fault));
+        let (_, der) = all.iter().find(|(guid, _)| *guid == table::CRL)?;
+        Some(CertificateList::<x509_cert::certificate::Rfc5280>::from_der(der).unwrap().tbs_cert_list)
+    };
+    assert!(list("absent-crl").is_none());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    assert!(list("stale-crl").unwrap().next_update.unwrap().to_unix_duration() < now);
+    assert!(list("future-crl").unwrap().this_update.to_unix_duration() > now);
+    let revoked = |fault| list(fault).unwrap().revoked_certificates.map(|all| all.len());
+    assert_eq!(
+        (revoked("signature"), revoked("revoked-ask"), revoked("revoked-asvk")),
+        (None, Some(1), Some(1))
+    );
+    assert!(list("forged-crl").unwrap().issuer.to_string().contains("ARK-EMULATED"));
+}
+
+#[test]
+fn faults_of_hosts_show_in_their_answers() {
+    let guest = processor(launch(), vec![Fault::ShortBuffer(1)]).unwrap();
+    let ask = || guest.answer(&Call::ExtendedReport(request(0), 4)).exit_info;
+    assert_eq!((ask(), ask()), (INVALID_LENGTH, 0));
+    let answer = extended("pages=4294967295");
+    assert_eq!((answer.exit_info, answer.pages), (INVALID_LENGTH, u32::MAX));
+
+    let entry = |fault: &str, index: usize| {
+        let table = extended(fault).certificates;
+        (word(&table[index * 24 + 16..]), word(&table[index * 24 + 20..]))
+    };
+    let (first, length) = entry("signature", 0);
+    assert_eq!(entry("table-overlap", 1).0, first + 1);
+    assert_eq!(entry("table-huge", 0), (first, 0xffff_fff0));
+    assert_eq!(entry("table-far", 0), (0x7fff_ffff, length));
+    assert_eq!(extended("table-duplicate").certificates[24..40], table::ARK);
+    let endless = extended("table-unterminated").certificates;
+    assert!(endless.len().is_multiple_of(PAGE) && endless.iter().all(|byte| *byte != 0));
+    assert_eq!(extended("table-empty").certificates, [0; 24]);
+}
