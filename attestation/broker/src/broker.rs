@@ -17,6 +17,7 @@ use verifier::Trust;
 use verifier::snp::Anchors;
 use zeroize::Zeroizing;
 
+use crate::admin::{AdminKeyError, AdminKeys};
 use crate::appraise::Attested;
 use crate::challenge::Challenges;
 use crate::clock::Clock;
@@ -76,6 +77,9 @@ pub enum BrokerError {
     /// The system gave no randomness.
     #[error("the system's random number generator failed")]
     Random,
+    /// Keys of administrators.
+    #[error(transparent)]
+    AdminKey(#[from] AdminKeyError),
     /// Keys of another broker.
     #[error(transparent)]
     Passport(#[from] PassportError),
@@ -138,6 +142,7 @@ pub struct Broker {
     collateral: Arc<Collateral>,
     collateral_wait: Duration,
     passports: Passports,
+    admins: AdminKeys,
     trust: Vec<String>,
     sample: bool,
     limits: Limits,
@@ -207,6 +212,7 @@ impl Broker {
             collateral,
             collateral_wait: config.collateral.wait(&config.limits),
             passports,
+            admins: AdminKeys::load(&config.compat.admin_keys)?,
             trust,
             sample: config.trust.sample,
             limits,
@@ -271,6 +277,10 @@ impl Broker {
 
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    pub(crate) fn admins(&self) -> &AdminKeys {
+        &self.admins
     }
 
     pub(crate) fn passports(&self) -> &Passports {

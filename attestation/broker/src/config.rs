@@ -161,6 +161,9 @@ pub struct Compat {
     /// Kinds of evidence, as policies name them, and `sample`.
     #[serde(default)]
     pub tee: Vec<String>,
+    /// PEM files of public keys (Ed25519, P-256) whose tokens may write resources over the protocol.
+    #[serde(default)]
+    pub admin_keys: Vec<PathBuf>,
 }
 
 /// Bounds on connections, sessions, bodies and time.
@@ -241,6 +244,9 @@ impl Config {
         for path in config.collateral.cache.iter_mut().chain(&mut config.collateral.ca) {
             *path = base.join(&*path);
         }
+        for key in &mut config.compat.admin_keys {
+            *key = base.join(&*key);
+        }
         for passport in &mut config.trust.passport {
             passport.keys = base.join(&passport.keys);
         }
@@ -284,6 +290,9 @@ impl Config {
         }
         if self.compat.tee.iter().any(|kind| kind == "sample") && !self.trust.sample {
             return Err(("compat.tee", "names 'sample', which trust.sample doesn't accept".into()));
+        }
+        if self.compat.admin_keys.len() > 8 {
+            return Err(("compat.admin_keys", "must name at most 8 files".into()));
         }
         let names = self.token.audiences.iter().chain(&self.token.issuer);
         if self.token.audiences.len() > 16 || names.clone().any(|name| name.is_empty() || name.len() > 256) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use protocols::refusal::Code;
 use serde_json::json;
@@ -16,8 +16,11 @@ use crate::release::table;
 use crate::sessions::share_of;
 use crate::store::{Release, Store, StoreError, Tx};
 
-/// Entries that may wait.
-const WAITING: usize = 1024;
+/// Entries that may wait, and how many are written at once.
+const WAITING: usize = 4096;
+const BATCH: usize = 1024;
+/// How long the first one waits for others.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Something to write down.
 enum Entry {
@@ -78,10 +81,15 @@ impl Journal {
     }
 }
 
-/// Writes what waits until every [`Journal`] is gone.
+/// Writes what waits until every [`Journal`] is gone. Each time is a write to the disk that releases wait for, so
+/// some time's worth is written at once.
 async fn write(store: Arc<Store>, log: slog::Logger, mut waiting: mpsc::Receiver<Entry>) {
     let mut entries = Vec::new();
-    while waiting.recv_many(&mut entries, WAITING).await > 0 {
+    while waiting.recv_many(&mut entries, BATCH).await > 0 {
+        // Ends early when there is much, or nothing more to come.
+        let more =
+            async { while entries.len() < BATCH && waiting.recv_many(&mut entries, BATCH).await > 0 {} };
+        let _ = tokio::time::timeout(GATHER, more).await;
         slog::trace!(log, "writing the journal"; "count" => entries.len());
         if let Err(error) = together(&store, &entries).await {
             slog::error!(log, "releases stay reserved"; "count" => entries.len(), "error" => crate::chain(&error));

@@ -11,6 +11,7 @@
 //! | owners, keys, policies, releases, audit log | [`store`], `journal` |
 //! | the wire | [`http`], [`server`], [`tls`], [`token`] |
 
+mod admin;
 pub mod appraise;
 mod blob;
 pub mod broker;

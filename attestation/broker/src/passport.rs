@@ -21,7 +21,7 @@ use crate::appraise::{Attested, Named};
 use crate::clock;
 use crate::config;
 use crate::refused::Refused;
-use crate::token::{MAX_BYTES, PROFILE};
+use crate::token::{Audience, MAX_BYTES, PROFILE};
 
 use keys::Key;
 
@@ -185,22 +185,6 @@ struct Payload<'a> {
     nbf: Option<u64>,
     #[serde(borrow)]
     submods: Submods<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Audience {
-    fn names(&self, name: &str) -> bool {
-        match self {
-            Self::One(one) => one == name,
-            Self::Many(many) => many.iter().any(|one| one == name),
-        }
-    }
 }
 
 /// One attester: with several, what one of them says would count for the others.

@@ -14,10 +14,31 @@ use crate::refused::Refused;
 /// Reads a JSON body of at most `most` bytes. `code` is what a malformed one is refused with.
 pub(crate) async fn json<T: DeserializeOwned>(
     parts: &Parts,
-    mut body: Body,
+    body: Body,
     most: usize,
     code: Code,
 ) -> Result<T, Refused> {
+    let bytes = bytes(parts, body, most, code).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| {
+            // The error's own text may quote the body, which may hold a secret: only the place is told.
+            let place = format!("line {} column {}", error.line(), error.column());
+            let kind = match error.classify() {
+                serde_json::error::Category::Data => "does not have the expected fields",
+                _ => "is not JSON",
+            };
+            Refused::new(code, format!("the request's body {kind} ({place})"))
+        })
+        .map_err(|refused| refused.with_status(StatusCode::BAD_REQUEST))
+}
+
+/// Reads a body of at most `most` bytes.
+pub(crate) async fn bytes(
+    parts: &Parts,
+    mut body: Body,
+    most: usize,
+    code: Code,
+) -> Result<Zeroizing<Vec<u8>>, Refused> {
     let too_long = || {
         Refused::new(code, format!("the request's body is longer than {most} bytes"))
             .with_status(StatusCode::PAYLOAD_TOO_LARGE)
@@ -39,15 +60,5 @@ pub(crate) async fn json<T: DeserializeOwned>(
         }
         bytes.extend_from_slice(&data);
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| {
-            // The error's own text may quote the body, which may hold a secret: only the place is told.
-            let place = format!("line {} column {}", error.line(), error.column());
-            let kind = match error.classify() {
-                serde_json::error::Category::Data => "does not have the expected fields",
-                _ => "is not JSON",
-            };
-            Refused::new(code, format!("the request's body {kind} ({place})"))
-        })
-        .map_err(|refused| refused.with_status(StatusCode::BAD_REQUEST))
+    Ok(bytes)
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod blobs;
 mod body;
+mod compat;
 mod cookie;
 mod owner_api;
 mod rcar;
@@ -37,7 +38,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route(ATTEST_PATH, post(rcar::attest))
         .route(JWKS_PATH, get(rcar::jwks))
         .route(CONFIRM_PATH, post(rcar::confirm))
-        .route(&format!("{RESOURCE_PATH}/{{*path}}"), get(rcar::resource))
+        .route(&format!("{RESOURCE_PATH}/{{*path}}"), get(rcar::resource).post(compat::write))
         .route(REGISTRATIONS_PATH, post(owner_api::register))
         .route(RESOURCES_PATH, post(owner_api::keep))
         .route(POLICIES_PATH, post(owner_api::add_policy))
@@ -68,7 +69,8 @@ async fn health(State(broker): State<Arc<Broker>>) -> Response {
 }
 
 async fn nothing_here(uri: Uri) -> Response {
-    // The protocol's admin interface, which can change what every tenant gets, is not served at all.
+    // The protocol's admin interface, which can change what every tenant gets, is not served but for the
+    // operator's own resources.
     let path: String = uri.path().chars().take(128).collect();
     let error = KbsError::new("PluginNotFound", format!("this broker has nothing at {path}"));
     (StatusCode::NOT_FOUND, axum::Json(error)).into_response()

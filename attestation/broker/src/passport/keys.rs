@@ -7,7 +7,7 @@ use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
-use crate::token::thumbprint;
+use crate::token::{P256_SPKI, thumbprint};
 
 /// Longest key file, in bytes, and most keys in it.
 const MAX_FILE: u64 = 64 * 1024;
@@ -56,15 +56,9 @@ struct SetKey {
     alg: Option<String>,
 }
 
-/// An SPKI of P-256 (RFC 5480) is this and the point.
-const SPKI: &[u8] = &[
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
-
 fn pem(text: &str) -> Result<Key, String> {
     let der = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).map_err(|error| error.to_string())?;
-    let point = der.as_ref().strip_prefix(SPKI).ok_or("its key is not of P-256")?;
+    let point = der.as_ref().strip_prefix(P256_SPKI).ok_or("its key is not of P-256")?;
     let (x, y) = coordinates(point).ok_or("its key is not of P-256")?;
     let kid = thumbprint("P-256", &BASE64_URL_SAFE_NO_PAD.encode(x), &BASE64_URL_SAFE_NO_PAD.encode(y));
     Ok(Key { kid, point: point.to_vec() })

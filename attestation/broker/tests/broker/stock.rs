@@ -6,6 +6,7 @@ use axum::http::{Request, StatusCode};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use protocols::rcar::{EphemeralKey, JweFlattened};
 use protocols::refusal::Code;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use sealpod_broker::broker::open_store;
 use sealpod_broker::clock::Clock;
 use sealpod_broker::config::{Collateral, Compat, Config, Limits, Token, Trust};
@@ -23,13 +24,22 @@ async fn world(sample: bool, compat: &[&str]) -> World {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("ark.pem");
     std::fs::write(&root, crate::guest::root_pem()).unwrap();
+    let administrator = administrator();
+    let prefix = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+    let spki = [&prefix, administrator.public_key().as_ref()];
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        BASE64_STANDARD.encode(spki.concat())
+    );
+    let admin = dir.path().join("admin.pem");
+    std::fs::write(&admin, pem).unwrap();
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         state: dir.path().join("state"),
         server_names: vec!["broker.example".into()],
         trust: Trust { emulated_roots: vec![root], sample, ..Trust::default() },
         token: Token::default(),
-        compat: Compat { tee: compat.iter().map(|&kind| kind.to_owned()).collect(), ..Compat::default() },
+        compat: Compat { tee: compat.iter().map(|&kind| kind.to_owned()).collect(), admin_keys: vec![admin] },
         collateral: Collateral::default(),
         limits: Limits::default(),
     };
@@ -38,6 +48,19 @@ async fn world(sample: bool, compat: &[&str]) -> World {
     store.write_compat(&URI.parse().unwrap(), CONTENT).await.unwrap();
     store.close().await;
     world
+}
+
+fn administrator() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap()
+}
+
+/// An administrator's token.
+fn admin_token(audience: &str) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let payload = json!({ "aud": audience, "iat": now, "exp": now + 60 });
+    let signed = format!("{}.{}", part(json!({ "alg": "EdDSA", "typ": "JWT" })), part(payload));
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(administrator().sign(signed.as_bytes())))
 }
 
 /// The client: one session, as its library has it.
@@ -216,4 +239,36 @@ async fn a_resource_of_the_compat_repository_that_is_not_there_is_refused() {
         let answer = world.resource(&client.cookie, uri).await;
         assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, Code::Resource), "{uri}");
     }
+}
+
+#[tokio::test]
+async fn an_administrator_writes_resources_of_the_compat_repository_alone() {
+    let world = world(true, &["sample"]).await;
+    let write = |path: &str, authorization: String, body: Vec<u8>| {
+        let request = Request::builder().method("POST").uri(path).header("authorization", authorization);
+        world.send(request.body(Body::from(body)).unwrap())
+    };
+    let bearer = |audience: &str| format!("Bearer {}", admin_token(audience));
+    let path = "/kbs/v0/resource/compat/keys/second.pem";
+    let good = write(path, bearer("https://broker.example"), b"new".to_vec()).await;
+    assert_eq!(good.status, StatusCode::OK, "{good:?}");
+    let (client, token) = Client::handshake(&world).await;
+    assert_eq!(client.open(&world.resource(&client.cookie, "kbs:///compat/keys/second.pem").await), b"new");
+    assert!(world.events().await.iter().any(|event| event["event"] == "compat.written"));
+
+    for (path, authorization, code) in [
+        (path, bearer("https://other.example"), Code::Session),
+        (path, String::new(), Code::Session),
+        // A guest's token is no administrator's.
+        (path, format!("Bearer {token}"), Code::Session),
+        ("/kbs/v0/resource/shop/keys/second.pem", bearer("https://broker.example"), Code::Resource),
+        ("/kbs/v0/resource/compat/sealed-spec/x", bearer("https://broker.example"), Code::Resource),
+        ("/kbs/v0/resource/compat/../shop/x", bearer("https://broker.example"), Code::Resource),
+        ("/kbs/v0/resource/compat/keys/%2e%2e", bearer("https://broker.example"), Code::Resource),
+    ] {
+        let answer = write(path, authorization, b"x".to_vec()).await;
+        assert_eq!(answer.code(), code, "{path}");
+    }
+    let big = write(path, bearer("https://broker.example"), vec![0; 256 * 1024 + 1]).await;
+    assert_eq!(big.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
