@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use launcher::pod::{HostView, HostileKnobs, Patience, Pod, PodError, PodRun};
-use launcher::{BootOptions, Disk, Guest, GuestManifest};
+use launcher::{BootOptions, Disk, Guest, GuestManifest, SevOptions};
 use protocols::refusal::Refusal;
-use sealed_spec::initdata::{self, annotation, device};
+use sealed_spec::initdata::{self, Initdata, annotation, device};
+
+use crate::installation::Installation;
 
 const POWER_OFF: Duration = Duration::from_secs(10);
 /// Ten times what an idle machine needs.
@@ -76,6 +78,11 @@ impl Host {
             disks: self.disks.clone(),
             host_data: self.host_data.unwrap_or_else(|| initdata::digest(&self.initdata)),
             relay_socket: Some(self.relay.clone()),
+            sev: Initdata::parse(&self.initdata).ok().and_then(|initdata| {
+                let broker = initdata.config.broker;
+                let relay = Installation::find().ok()?.binary("sealpod-relay");
+                Some(SevOptions { relay, broker: broker.url, broker_ca: broker.ca })
+            }),
             state_dir: state.to_owned(),
             boot_timeout: BOOT,
             ..BootOptions::default()

@@ -157,6 +157,27 @@ fn the_real_qemu_is_asked() {
     assert_eq!(bench.left_over(), 0);
 }
 
+/// The words of the launch are QEMU's: it reads them all, connects, and ends for the firmware that isn't there.
+#[test]
+fn the_real_qemu_takes_the_words() {
+    let mut bench = Bench::new();
+    if std::process::Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
+        eprintln!("skipped: needs qemu-system-x86_64");
+        return;
+    }
+    let platform = json!({ "pdh": "cGRo", "cert_chain": "Y2hhaW4=", "cbitpos": 51, "reduced_phys_bits": 1 });
+    std::fs::write(bench.path("platform.json"), platform.to_string()).unwrap();
+    bench.set("platform", "platform.json");
+    bench.set("qemu", vec!["qemu-system-x86_64", "-nodefaults", "-display", "none"]);
+    let mut words = bench.words();
+    words[1] = "q35,accel=tcg".to_owned();
+    let (status, errors) = Run::of(bench.command(&words)).end();
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(errors.contains("could not load PC BIOS 'f'"), "{errors}");
+    assert_eq!(bench.broker.paths(), [SESSIONS]);
+    assert_eq!(bench.left_over(), 0);
+}
+
 #[test]
 fn a_platform_without_sev_is_named() {
     let error =
