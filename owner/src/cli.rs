@@ -7,6 +7,7 @@ use protocols::owner::SevSecret;
 use sealed_spec::initdata::Via;
 use sealed_spec::{KbsUri, Lineage, Repository};
 
+use crate::commands::appraise::{Moment, ReportData};
 use crate::commands::push::{SevMinimum, TcbMinimum, sev_secret};
 use crate::commands::resource::ResourceOption;
 use crate::commands::seal::{
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check this machine, the identity and the broker, and say what to do
     Doctor(DoctorArgs),
+    /// Appraise evidence offline as the broker would, and print every check
+    Appraise(Box<AppraiseArgs>),
     /// Say what a refusal code means and what to do
     Explain(ExplainArgs),
     /// The broker's audit log
@@ -268,6 +271,39 @@ pub(crate) struct DoctorArgs {
     /// Check what a guest needs as well
     #[arg(long, value_name = "FILE")]
     pub(crate) guest: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct AppraiseArgs {
+    /// A report (1184 bytes), evidence in the key broker protocol's JSON, or a whole body of /attest
+    pub(crate) evidence: PathBuf,
+    /// Release policy (TOML); without it only authenticity is appraised
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Certificates: PEM, DER or a certificate table, of any chips; a directory is searched; repeatable
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) certs: Vec<PathBuf>,
+    /// Revocation list (DER or PEM); repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crl: Vec<PathBuf>,
+    /// Go without a revocation list: keys that AMD withdrew are not noticed
+    #[arg(long, conflicts_with = "crl")]
+    pub(crate) without_crl: bool,
+    /// Appraise for that time, as in 2026-01-31T12:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<Moment>,
+    /// What the report must be bound to [default: what an /attest body says]
+    #[arg(long, value_name = "HEX")]
+    pub(crate) report_data: Option<ReportData>,
+    /// Initdata that the guest must have been launched with [default: what an /attest body holds]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initdata: Option<PathBuf>,
+    /// Also trust an emulator's root: proves nothing about hardware; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) emulated_root: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Logs(args) => commands::logs::run(&cli.identity, args),
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => commands::doctor::run(&cli.identity, args),
+        Command::Appraise(args) => commands::appraise::run(args),
         Command::Explain(args) => commands::explain::run(args),
         Command::Audit(AuditCommand::Verify(args)) => commands::audit::run(&cli.identity, args),
     };
