@@ -4,6 +4,7 @@ mod chain;
 mod endorsement;
 mod fuzz;
 mod inspection;
+mod issue;
 mod policy;
 mod report;
 mod revocation;

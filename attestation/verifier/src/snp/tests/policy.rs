@@ -1,6 +1,6 @@
 //! Genuine evidence against policies that one value of it does not match.
 
-use tee_evidence::snp::{GuestPolicy, KeyInfo, Product, SigningKey, Tcb};
+use tee_evidence::snp::{Cpuid, GuestPolicy, KeyInfo, Line, MitigationVectors, Product, SigningKey, Tcb};
 
 use super::synthetic::{Whose, World};
 use super::{refused, refused_in};
@@ -208,4 +208,113 @@ fn id_block_keys_are_checked_where_the_policy_names_them() {
         world.policy().id_key_digests.clear();
         world.policy().author_key_digests.clear();
     });
+}
+
+/// Each line counts its own microcode: a number of one says nothing about another.
+#[test]
+fn minima_are_those_of_the_processors_line() {
+    let line = |model, stepping, microcode| {
+        let mut world = World::milan();
+        world.report.cpuid = Some(Cpuid { family: 0x19, model, stepping });
+        let tcb = Tcb { fmc: None, bootloader: 4, tee: 5, snp: 24, microcode };
+        for raw in [
+            &mut world.report.reported_tcb,
+            &mut world.report.committed_tcb,
+            &mut world.report.current_tcb,
+            &mut world.report.launch_tcb,
+        ] {
+            *raw = tcb.encode();
+        }
+        world.vek.set(super::synthetic::OID_MICROCODE, false, super::synthetic::number(microcode));
+        let minimum = |microcode| Tcb { microcode, ..Tcb::default() };
+        world.policy().minimum_tcb = minimum(0);
+        world.policy().line_minima =
+            [(Line::Milan, minimum(0xdb)), (Line::MilanX, minimum(0x44))].into_iter().collect();
+        world
+    };
+    line(1, 1, 0xdb).grant().unwrap();
+    line(1, 2, 0x44).grant().unwrap();
+    refused_in(line(1, 1, 0x44), Check::Tcb, "fixed on a Milan-X, not on a Milan", |_| ());
+    refused_in(line(1, 2, 0x43), Check::Tcb, "an old Milan-X", |_| ());
+    refused_in(line(1, 2, 0x44), Check::Tcb, "no entry for Milan-X: Milan's counts", |world| {
+        world.policy().line_minima.remove(&Line::MilanX);
+    });
+    refused_in(line(1, 1, 0xda), Check::Tcb, "version 2 says no line: the product's first", |world| {
+        world.report.version = 2;
+        world.report.cpuid = None;
+    });
+    let mut without = line(1, 2, 0x10);
+    without.policy().line_minima.clear();
+    without.grant().unwrap();
+}
+
+#[test]
+fn denied_lines_are_refused() {
+    let milan_x = || {
+        let mut world = World::milan();
+        world.report.cpuid = Some(Cpuid { family: 0x19, model: 1, stepping: 2 });
+        world
+    };
+    refused_in(milan_x(), Check::TeeKind, "line", |world| world.policy().denied_lines = vec![Line::MilanX]);
+    refused_in(milan_x(), Check::TeeKind, "its product", |world| {
+        world.policy().denied_products = vec![Product::Milan];
+    });
+    let mut other = milan_x();
+    other.policy().denied_lines = vec![Line::Milan];
+    other.grant().unwrap();
+}
+
+#[test]
+fn missing_mitigations_are_refused() {
+    let world = |launch, current| {
+        let mut world = World::new(Whose::Amd, Product::Genoa, SigningKey::Vcek, 5);
+        world.report.mitigations = Some(MitigationVectors { launch, current });
+        world.policy().required_mitigations = 0b101;
+        world
+    };
+    world(0b101, 0b111).grant().unwrap();
+    refused_in(world(0b001, 0b111), Check::Tcb, "at launch", |_| ());
+    refused_in(world(0b111, 0b100), Check::Tcb, "now", |_| ());
+    refused_in(world(0b010, 0b010), Check::Tcb, "others", |_| ());
+    refused_in(world(0b111, 0b111), Check::Tcb, "a version without", |world| {
+        world.report.version = 4;
+        world.report.mitigations = None;
+    });
+    let grant = world(5, 7).grant().unwrap();
+    assert_eq!(grant.verdict().snp().unwrap().mitigations, Some(MitigationVectors { launch: 5, current: 7 }));
+}
+
+#[test]
+fn what_the_policy_demands_the_guests_must_demand() {
+    type Require = fn(&mut SnpReference);
+    let bits: [(u32, Require); 3] = [
+        (20, |reference| reference.require_single_socket = true),
+        (23, |reference| reference.require_rapl_disabled = true),
+        (24, |reference| reference.require_ciphertext_hiding = true),
+    ];
+    for (bit, require) in bits {
+        refused(Check::GuestPolicy, &format!("bit {bit} is clear"), |world| require(world.policy()));
+        let mut world = World::milan();
+        require(world.policy());
+        world.report.policy = GuestPolicy(1 << 17 | 1 << bit);
+        world.grant().unwrap();
+    }
+}
+
+/// The ID block's contents are in the claims, whoever signed it.
+#[test]
+fn the_claims_hold_what_the_report_says() {
+    let mut world = World::new(Whose::Amd, Product::Turin, SigningKey::Vcek, 5);
+    world.report.policy = GuestPolicy(1 << 17 | 1 << 20 | 1 << 22 | 1 << 25 | 0x0133);
+    world.report.platform_info.0 = 0b1011_1010;
+    let grant = world.grant().unwrap();
+    let claims = grant.verdict().snp().unwrap();
+    assert_eq!((claims.family_id, claims.image_id, claims.guest_svn), ([1; 16], [2; 16], 2));
+    assert_eq!((claims.line, claims.policy.abi), (Line::Turin, (1, 0x33)));
+    let policy = claims.policy;
+    assert!(policy.single_socket && policy.aes_256_xts && policy.page_swap_disabled);
+    assert!(!policy.cxl && !policy.rapl_disabled && !policy.ciphertext_hiding && !policy.smt);
+    let platform = claims.platform;
+    assert!(platform.tsme && platform.rapl_disabled && platform.ciphertext_hiding && platform.alias_check);
+    assert!(platform.tio && !platform.smt && !platform.ecc);
 }

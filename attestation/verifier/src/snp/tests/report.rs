@@ -64,6 +64,11 @@ fn key_info_must_name_a_key_that_signs() {
     for bits in [1 << 5, 1 << 31, 1 << 1, 2 << 2, 3 << 2, 4 << 2, 5 << 2, 6 << 2, 7 << 2] {
         refused(Check::Evidence, "key info", |world| world.report.key_info = KeyInfo(bits));
     }
+    // A provider's key signs where the chip's own is masked.
+    let mut vlek = World::new(Whose::Amd, Product::Genoa, SigningKey::Vlek, 5);
+    vlek.report.key_info = KeyInfo(1 << 2 | 1 << 1);
+    vlek.report.chip_id = [0; 64];
+    vlek.grant().unwrap();
     refused(Check::Evidence, "author key", |world| world.report.author_key_digest[47] = 1);
 }
 
