@@ -28,7 +28,9 @@ fn good() -> &'static Good {
         let authorities = Authorities::generate(Product::Turin, 2048, now).unwrap();
         let chip = Chip::new(Product::Turin, [9; SECRET]);
         let processor = Processor::launch(chip, Launch::default(), Vec::new(), &authorities, now).unwrap();
-        let answer = processor.answer(&Call::ExtendedReport([7; 96], 4));
+        let mut request = [0; 96];
+        request[..64].fill(7);
+        let answer = processor.answer(&Call::ExtendedReport(request, 4));
         let report = answer.message[32..][..RawReport::LEN].to_vec();
         let table = CertificateTable::parse(&answer.certificates).unwrap();
         let evidence = json::to_kbs(&RawReport::from_bytes(&report).unwrap(), table.entries()).unwrap();
