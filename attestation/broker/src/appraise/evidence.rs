@@ -60,7 +60,7 @@ impl Kind {
 
 /// Evidence as it was sent, in its kind's form. Nothing of it is checked.
 pub(crate) enum Evidence {
-    Snp(snp::Report),
+    Snp(Box<snp::Report>),
     Sev(sev::Connection),
     Pef(pef::Proof),
     Sample(sample::Sample),
@@ -73,7 +73,7 @@ impl Evidence {
     /// [`Code::Evidence`].
     pub(crate) fn parse(kind: Kind, evidence: &RawValue) -> Result<Self, Refused> {
         match kind {
-            Kind::Snp => snp::Report::parse(evidence).map(Self::Snp),
+            Kind::Snp => snp::Report::parse(evidence).map(Box::new).map(Self::Snp),
             Kind::Sev => sev::Connection::parse(evidence).map(Self::Sev),
             Kind::Pef => pef::Proof::parse(evidence).map(Self::Pef),
             Kind::Sample => sample::Sample::parse(evidence).map(Self::Sample),

@@ -10,7 +10,7 @@ use sqlx::Row;
 use super::{Store, StoreError, Tx, query, witness};
 
 /// Records read at once while walking the log.
-const PAGE: i64 = 1000;
+const PAGE: i64 = 128;
 
 /// A line of an exported log: a record as it is, or a checkpoint under its own name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
