@@ -39,6 +39,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         command.args(std::env::args_os().skip(1)).env(STRANGER, "1").stdin(Stdio::null()).status()?;
         std::thread::park();
     }
+    if script["never_connects"] == if probe { "probe" } else { "guest" } {
+        std::thread::park();
+    }
     let at = words.iter().rposition(|word| word == "-qmp").ok_or("no -qmp")?;
     let path = words[at + 1].strip_prefix("unix:").ok_or("not a unix socket")?.replace(",,", ",");
     let mut monitor = UnixStream::connect(path)?;

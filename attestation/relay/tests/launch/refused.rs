@@ -129,6 +129,18 @@ fn a_silent_monitor_is_given_up() {
 }
 
 #[test]
+fn a_qemu_that_never_connects_is_given_up() {
+    let mut bench = Bench::new();
+    bench.set("seconds", toml::toml! { start = 1 });
+    bench.script("never_connects", json!("guest"));
+    killed(&bench, "did not connect to the wrapper's monitor within 1 s");
+    let mut bench = Bench::new();
+    bench.set("seconds", toml::toml! { probe = 1 });
+    bench.script("never_connects", json!("probe"));
+    refused_before(&bench, &bench.words(), "did not connect to the wrapper's monitor within 1 s");
+}
+
+#[test]
 fn another_process_on_the_monitor_ends_the_guest() {
     let mut bench = Bench::new();
     bench.script("stranger", json!(true));
