@@ -1,8 +1,5 @@
 //! SEV and SEV-ES: proof of the key that was injected into a measured launch.
 
-use std::time::SystemTime;
-
-use protocols::refusal::Code;
 use protocols::sev::ConnectionEvidence;
 use serde_json::value::RawValue;
 use verifier::Appraised;
@@ -11,6 +8,7 @@ use super::Bound;
 use super::evidence::unreadable;
 use crate::broker::Broker;
 use crate::refused::Refused;
+use crate::sev;
 
 /// The proof as it was sent.
 pub(crate) struct Connection(ConnectionEvidence);
@@ -20,15 +18,7 @@ impl Connection {
         serde_json::from_str(evidence.get()).map(Self).map_err(|error| unreadable(&error))
     }
 
-    #[expect(clippy::unused_async, reason = "connections are rows of the database")]
-    pub(super) async fn appraise(
-        self,
-        _broker: &Broker,
-        _bound: &Bound,
-        _now: SystemTime,
-    ) -> Result<Appraised, Refused> {
-        let Self(evidence) = self;
-        let connection: String = evidence.connection.chars().take(32).collect();
-        Err(Refused::new(Code::Evidence, format!("there is no connection '{connection}'")))
+    pub(super) async fn appraise(self, broker: &Broker, bound: &Bound) -> Result<Appraised, Refused> {
+        sev::appraise(broker, &self.0, bound).await
     }
 }

@@ -1,0 +1,110 @@
+//! A session for one launch: of a platform that AMD vouches for, and of a guest whose owner lets it launch there.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use protocols::owner::{PolicyTee, ReleasePolicy};
+use protocols::rcar::ResourceUri;
+use protocols::refusal::Code;
+use protocols::sev::{SessionAnswer, SessionRequest};
+use verifier::TeeKind;
+use verifier::sev::{ChainChecked, Collateral, FirmwareApi, Policy, STRICT, weaknesses};
+
+use super::request::Asked;
+use super::{failed, random, random_id};
+use crate::broker::Broker;
+use crate::refused::Refused;
+use crate::release::{Claim, entitled, nothing_to_release};
+use crate::sessions::share_of;
+
+/// Opens a session.
+///
+/// # Errors
+/// The refusal.
+pub(crate) async fn open(
+    broker: &Broker,
+    address: IpAddr,
+    request: &SessionRequest,
+    now: SystemTime,
+) -> Result<SessionAnswer, Refused> {
+    let Asked { platform, cpu0_id, es, init_data, named } = Asked::read(request)?;
+    let (collateral, note) = collateral(broker, cpu0_id.as_ref(), now).await;
+    // Before the database is asked for anything: only for platforms that someone vouches for.
+    let checked = platform.check_chain(broker.sev_anchors(), &collateral).map_err(|denial| {
+        let refused = Refused::from(denial);
+        match note.filter(|_| refused.refusal.code == Code::Collateral) {
+            Some(note) => refused.because(note),
+            None => refused,
+        }
+    })?;
+
+    let uri: ResourceUri = named
+        .key_id
+        .as_str()
+        .parse()
+        .map_err(|_| nothing_to_release().because("the guest's key id is no address"))?;
+    let claim = Claim {
+        sealed_spec: named.sealed_spec.to_string(),
+        init_data: Some(format!("sha256:{}", hex::encode(init_data))),
+    };
+    let mut tx = broker.store().begin().await?;
+    let entitled = entitled(&mut tx, &claim, &uri).await?;
+    let policy = guest_policy(&entitled.policy.policy, &checked, es)?;
+    let (session, files) = checked
+        .open_session(policy, init_data, *named.sealed_spec.as_bytes(), &mut random)
+        .map_err(|error| failed(&error))?;
+    let stored = session.to_bytes().map_err(|error| failed(&error))?;
+    let id = random_id()?;
+    let address = share_of(address).to_string();
+    if !tx.open_launch(&id, &uri.to_string(), &address, &stored).await? {
+        return Err(Refused::new(
+            Code::Overloaded,
+            "too many launch sessions wait for their measurement; try again when some are measured or have expired",
+        ));
+    }
+    tx.commit().await?;
+    broker.counters().launch_sessions.add();
+    Ok(SessionAnswer {
+        session: id,
+        policy: policy.0,
+        godh: BASE64_STANDARD.encode(files.godh.as_slice()),
+        session_blob: BASE64_STANDARD.encode(files.session),
+    })
+}
+
+/// The policy that the guest has to be launched with, if the owner's policy takes such a launch at all.
+fn guest_policy(policy: &ReleasePolicy, platform: &ChainChecked, es: bool) -> Result<Policy, Refused> {
+    let kind = platform.tee(es);
+    let named = |tee: &PolicyTee| TeeKind::from_name(tee.name()) == Some(kind);
+    let Some(sev) = policy.sev.as_ref().filter(|_| policy.tee.iter().any(named)) else {
+        let allowed: Vec<_> = policy.tee.iter().map(|tee| tee.name()).collect();
+        return Err(Refused::new(
+            Code::TeeKind,
+            format!(
+                "the launch is of kind '{}'; the policy allows [{}]. It is weaker than snp, so a policy has to name it: \
+                 {}",
+                kind.name(),
+                allowed.join(", "),
+                weaknesses(es)
+            ),
+        ));
+    };
+    let minimum = FirmwareApi { major: sev.minimum_api.major, minor: sev.minimum_api.minor };
+    Ok(Policy::new(STRICT | if es { Policy::ES } else { 0 }, minimum))
+}
+
+/// AMD's certificates for the platform, and what is missing of them.
+async fn collateral(
+    broker: &Broker,
+    cpu0_id: Option<&[u8; 64]>,
+    now: SystemTime,
+) -> (Collateral, Option<String>) {
+    let Some(id) = cpu0_id else {
+        let authorities = broker.collateral().sev_authorities(now, broker.collateral_wait()).await;
+        return (Collateral { authorities, cek: None }, Some("the relay didn't say cpu0_id".to_owned()));
+    };
+    let collateral::Sev { cek, authorities, note } =
+        broker.collateral().sev(id, now, broker.collateral_wait()).await;
+    (Collateral { authorities, cek }, note.map(|note| note.to_string()))
+}
