@@ -34,6 +34,9 @@ use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
 use crate::token::{Names, TokenError, TokenKey};
 
+/// Bytes that are read of a file with SEV authorities: it holds a few of 1600.
+const MAX_BUNDLE: u64 = 16 * 1024;
+
 /// Why a broker can't be made or started.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -139,6 +142,7 @@ pub struct Broker {
     tokens: TokenKey,
     anchors: Anchors,
     pef_anchors: verifier::pef::Anchors,
+    sev_anchors: verifier::sev::Anchors,
     collateral: Arc<Collateral>,
     collateral_wait: Duration,
     passports: Passports,
@@ -184,6 +188,8 @@ impl Broker {
         let (anchors, mut trust) = anchors(&config.trust.emulated_roots)?;
         let (pef_anchors, software) = crate::blob::anchors(&config.trust.emulated_tpm_keys)?;
         trust.extend(software);
+        let sev_anchors = sev_anchors(&config.trust.emulated_sev_arks)?;
+        trust.extend(sev_anchors.emulated().map(|trust| trust.to_string()));
         if config.trust.sample {
             trust.push(Trust::Nobody.to_string());
         }
@@ -209,6 +215,7 @@ impl Broker {
             tokens,
             anchors,
             pef_anchors,
+            sev_anchors,
             collateral,
             collateral_wait: config.collateral.wait(&config.limits),
             passports,
@@ -251,6 +258,11 @@ impl Broker {
     /// Software TPM keys that are trusted as emulated ones.
     pub(crate) fn pef_anchors(&self) -> &verifier::pef::Anchors {
         &self.pef_anchors
+    }
+
+    /// Roots of SEV and SEV-ES platforms.
+    pub(crate) fn sev_anchors(&self) -> &verifier::sev::Anchors {
+        &self.sev_anchors
     }
 
     /// AMD's certificates and revocation lists.
@@ -345,4 +357,19 @@ pub fn anchors(emulated: &[PathBuf]) -> Result<(Anchors, Vec<String>), BrokerErr
     let trust =
         std::iter::once(Trust::Amd).chain(anchors.emulated()).map(|trust| trust.to_string()).collect();
     Ok((anchors, trust))
+}
+
+/// AMD's built-in roots of SEV platforms and the configured emulated ones.
+fn sev_anchors(emulated: &[PathBuf]) -> Result<verifier::sev::Anchors, BrokerError> {
+    use std::io::Read as _;
+    let mut anchors = verifier::sev::Anchors::amd();
+    for path in emulated {
+        let failed = |problem: String| BrokerError::Anchor { path: path.clone(), problem };
+        let mut bundle = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_BUNDLE).read_to_end(&mut bundle))
+            .map_err(|error| failed(error.to_string()))?;
+        anchors = anchors.with_emulated(&bundle).map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(anchors)
 }

@@ -121,6 +121,9 @@ pub struct Trust {
     /// demonstrations only.
     #[serde(default)]
     pub emulated_tpm_keys: Vec<PathBuf>,
+    /// Files with ARK and ASK of an emulated SEV or SEV-ES platform, in AMD's form. For tests and demonstrations only.
+    #[serde(default)]
+    pub emulated_sev_arks: Vec<PathBuf>,
     /// Accept sample evidence, which anybody can make. It gets nothing but resources of the compat repository.
     #[serde(default)]
     pub sample: bool,
@@ -238,7 +241,8 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let base = path.parent().unwrap_or(Path::new(""));
         config.state = base.join(&config.state);
-        for root in config.trust.emulated_roots.iter_mut().chain(&mut config.trust.emulated_tpm_keys) {
+        let Trust { emulated_roots, emulated_tpm_keys, emulated_sev_arks, .. } = &mut config.trust;
+        for root in emulated_roots.iter_mut().chain(emulated_tpm_keys).chain(emulated_sev_arks) {
             *root = base.join(&*root);
         }
         for path in config.collateral.cache.iter_mut().chain(&mut config.collateral.ca) {

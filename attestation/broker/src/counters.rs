@@ -38,6 +38,10 @@ pub struct Counters {
     pub resource: Counter,
     /// Keys that left, repeated answers included.
     pub released: Counter,
+    /// Launch sessions opened.
+    pub launch_sessions: Counter,
+    /// Launches that got a connection's key.
+    pub launched: Counter,
     /// Owners' statements offered.
     pub statements: Counter,
     /// Requests refused, all kinds.

@@ -7,6 +7,7 @@
 //! | evidence → what the guest is | [`appraise`] |
 //! | another broker's word for it | [`passport`] |
 //! | what is known of attested guests | [`sessions`] |
+//! | a SEV launch measured, its secret made | [`sev`] |
 //! | key released or not | `release` |
 //! | owners, keys, policies, releases, audit log | [`store`], `journal` |
 //! | the wire | [`http`], [`server`], [`tls`], [`token`] |
@@ -31,6 +32,7 @@ mod release;
 pub mod secrets;
 pub mod server;
 pub mod sessions;
+pub mod sev;
 pub mod show;
 pub mod state_dir;
 pub mod store;

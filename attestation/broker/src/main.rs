@@ -190,7 +190,9 @@ async fn serve(config: &Path) -> Result<()> {
     let started = Broker::start(&config, Clock::system(), log.clone()).await?;
     let listener = server::bind(config.listen).await?;
     let address = listener.local_addr().context("the listening address can't be read")?;
-    if !config.trust.emulated_roots.is_empty() || !config.trust.emulated_tpm_keys.is_empty() {
+    let trust = &config.trust;
+    let emulated = [&trust.emulated_roots, &trust.emulated_sev_arks, &trust.emulated_tpm_keys];
+    if emulated.iter().any(|files| !files.is_empty()) {
         slog::warn!(log, "THIS BROKER TRUSTS EMULATED HARDWARE: evidence under an emulated root or software TPM key \
             proves nothing about a machine; remove trust.emulated_* from the configuration for production";
             "trust" => started.broker.trust().join(", "));

@@ -391,12 +391,17 @@ impl Collateral {
     pub async fn sev(self: &Arc<Self>, cpu0_id: &[u8; 64], now: SystemTime, wait: Duration) -> Sev {
         let found = self.get(&Key::Cek(*cpu0_id), Reach::Service, now, wait).await;
         let cek = found.item.map(|item| item.bytes().to_vec());
-        let mut sev = Sev { cek, authorities: Vec::new(), note: found.note };
+        Sev { cek, authorities: self.sev_authorities(now, wait).await, note: found.note }
+    }
+
+    /// AMD's own certificates of SEV platforms: what is cached.
+    pub async fn sev_authorities(self: &Arc<Self>, now: SystemTime, wait: Duration) -> Vec<Vec<u8>> {
+        let mut authorities = Vec::new();
         for product in SevProduct::ALL {
             let found = self.get(&Key::SevChain(product), Reach::Cache, now, wait).await;
-            sev.authorities.extend(found.item.map(|item| item.bytes().to_vec()));
+            authorities.extend(found.item.map(|item| item.bytes().to_vec()));
         }
-        sev
+        authorities
     }
 }
 

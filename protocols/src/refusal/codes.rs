@@ -92,6 +92,8 @@ codes! {
         "report_data in the signed report is not the hash of this session's nonce and public key. The report was made for another key or another session: someone relays evidence.";
     Session "SESSION", "the session is unknown, expired or busy",
         "The cookie names no session, the session is older than five minutes, or a second attestation was sent while the first one was running. Start a new handshake.";
+    LaunchSession "LAUNCH_SESSION", "the launch session is unknown, expired or used",
+        "A SEV or SEV-ES launch is measured once, within ten minutes of its session. The session is unknown to this broker, has expired, or a measurement was sent for it before. Launch the guest again: the relay asks for a new session.";
     Overloaded "OVERLOADED", "the broker has no room for another request",
         "A limit of the broker is reached: sessions, connections or the size of a request. It refuses instead of growing. Retry later; if it lasts, the operator should look for a flood or raise the limits.";
     Internal "INTERNAL", "the broker or agent failed inside",

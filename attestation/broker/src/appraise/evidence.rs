@@ -92,7 +92,7 @@ impl Evidence {
     ) -> Result<Appraised, Refused> {
         match self {
             Self::Snp(report) => report.appraise(broker, bound, now).await,
-            Self::Sev(connection) => connection.appraise(broker, bound, now).await,
+            Self::Sev(connection) => connection.appraise(broker, bound).await,
             Self::Pef(proof) => proof.appraise(broker, bound, now).await,
             Self::Sample(sample) => sample.appraise(broker, bound),
         }

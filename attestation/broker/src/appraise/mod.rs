@@ -65,6 +65,8 @@ pub(crate) struct Bound {
     pub(crate) init_data: Option<[u8; 32]>,
     /// What it names.
     pub(crate) sealed: Result<Named, String>,
+    /// RFC 7638 thumbprint of the session's key.
+    pub(crate) thumbprint: String,
 }
 
 /// Checks evidence against a challenge, which is used up by it.
@@ -97,13 +99,13 @@ pub(crate) async fn appraise(
     let nonce = challenge.spend();
     let additional = &request.tee_evidence.additional_evidence;
     let report_data = report_data(&binding(&nonce, &runtime.tee_pubkey, additional));
-    let bound = Bound { report_data, init_data, sealed };
-    let appraised = evidence.appraise(broker, &bound, now).await?;
-
-    let Bound { init_data, sealed, .. } = bound;
-    let init_data = init_data.filter(|_| kind != Kind::Sample);
     let key = runtime.tee_pubkey.clone();
     let thumbprint = thumbprint(&key.crv, &key.x, &key.y);
+    let bound = Bound { report_data, init_data, sealed, thumbprint };
+    let appraised = evidence.appraise(broker, &bound, now).await?;
+
+    let Bound { init_data, sealed, thumbprint, .. } = bound;
+    let init_data = init_data.filter(|_| kind != Kind::Sample);
     let attested = Attested { appraised, key, thumbprint, init_data, sealed };
     let claims = attested.claims(kind.name(), &nonce, &report_data);
     let token = broker

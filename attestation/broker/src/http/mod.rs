@@ -7,6 +7,7 @@ mod compat;
 mod cookie;
 mod owner_api;
 mod rcar;
+mod sev;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use protocols::broker::{
     RESOURCES_PATH, RETIREMENTS_PATH,
 };
 use protocols::rcar::{ATTEST_PATH, AUTH_PATH, KbsError, RESOURCE_PATH};
+use protocols::sev::{MEASUREMENTS_PATH, SESSIONS_PATH};
 
 use crate::broker::Broker;
 use crate::token::JWKS_PATH;
@@ -45,6 +47,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route(RETIREMENTS_PATH, post(owner_api::retire))
         .route(BLOBS_PATH, post(blobs::enrol))
         .route(BLOB_DENIALS_PATH, post(blobs::deny))
+        .route(SESSIONS_PATH, post(sev::open))
+        .route(MEASUREMENTS_PATH, post(sev::measure))
         .route(HEALTH_PATH, get(health))
         .fallback(nothing_here)
         .method_not_allowed_fallback(no_such_method)

@@ -52,6 +52,16 @@ impl Grant {
     }
 
     /// The evidence as it was held against the policy.
+    pub(crate) fn evidence(&self) -> &verifier::Grant {
+        &self.evidence
+    }
+
+    /// Which policy decided.
+    pub(crate) fn policy_serial(&self) -> u64 {
+        self.policy.serial
+    }
+
+    /// The evidence as it was held against the policy.
     pub(super) fn into_evidence(self) -> verifier::Grant {
         self.evidence
     }

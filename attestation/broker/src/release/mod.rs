@@ -26,14 +26,10 @@ use crate::broker::Broker;
 use crate::refused::Refused;
 use crate::store::{Confirmed, Release};
 
-use decide::Grant;
 pub(crate) use decide::nothing_to_release;
-#[expect(unused_imports, reason = "for launches: SEV's sessions are decided on by the same rules")]
-pub(crate) use decide::{Claim, Entitled, entitled};
+pub(crate) use decide::{Claim, Grant, entitled};
 pub(crate) use queue::Queue;
-#[expect(unused_imports, reason = "for launches")]
-pub(crate) use record::record;
-pub(crate) use record::table;
+pub(crate) use record::{exact_verdict, record, table};
 
 /// A released key on its way out.
 pub(crate) struct Released {

@@ -142,7 +142,7 @@ impl Writer {
     async fn one(&self, tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, Refused> {
         if job.uri.kind() == KEY_KIND {
             let grant = decide(tx, &job.attested, &job.uri).await?;
-            let (key, release, new) = record(tx, grant, job.attested.thumbprint()).await?;
+            let (key, release, new) = record(tx, &grant, job.attested.thumbprint()).await?;
             return Ok((key, Some(release), new));
         }
         let (content, detail) = if job.uri.repository() == COMPAT_REPOSITORY {

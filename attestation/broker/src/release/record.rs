@@ -16,7 +16,7 @@ use crate::store::{Bound, Release, Reservation, Tx};
 /// [`Code::ReleaseLimit`] if others have had all that the policy allows.
 pub(crate) async fn record(
     tx: &mut Tx<'_>,
-    grant: Grant,
+    grant: &Grant,
     holder: &str,
 ) -> Result<(Zeroizing<Vec<u8>>, Release, bool), Refused> {
     let Grant { registered, policy, evidence } = grant;
@@ -28,7 +28,7 @@ pub(crate) async fn record(
             Some(Bound { count: window.count.into(), seconds: Some(window.seconds.into()) })
         }
     };
-    let key = tx.open_key(&registered)?;
+    let key = tx.open_key(registered)?;
     let reserved =
         tx.reserve(&statement.key_id, &statement.spec_digest, holder, policy.serial, bound).await?;
     let Some(Reservation { release, new }) = reserved else {

@@ -14,10 +14,7 @@ use crate::broker::Broker;
 use crate::refused::Refused;
 
 /// A connection's key and launch as one value, to be sealed.
-pub(super) fn stored(
-    key: &[u8; CONNECTION_KEY],
-    launched: &Launched,
-) -> Result<Zeroizing<Vec<u8>>, Refused> {
+pub(super) fn stored(key: &[u8; CONNECTION_KEY], launched: &Launched) -> Result<Zeroizing<Vec<u8>>, Refused> {
     let launched = launched.to_bytes().map_err(|error| failed(&error))?;
     let mut out = Zeroizing::new(Vec::with_capacity(CONNECTION_KEY + launched.len()));
     out.extend_from_slice(key);
@@ -54,8 +51,7 @@ pub(crate) async fn appraise(
     };
     let mut tx = broker.store().begin().await?;
     let stored = tx.connection(id).await?.ok_or_else(unknown)?;
-    let (key, launched) =
-        stored.secret.split_first_chunk::<CONNECTION_KEY>().ok_or_else(unknown)?;
+    let (key, launched) = stored.secret.split_first_chunk::<CONNECTION_KEY>().ok_or_else(unknown)?;
     let launched = Launched::from_bytes(launched).map_err(|error| failed(&error))?;
     if named.key_id.as_str() != stored.key_id {
         return Err(Refused::new(

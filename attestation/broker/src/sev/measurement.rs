@@ -10,9 +10,7 @@ use protocols::sev::{
     SECRET_VERSION,
 };
 use serde_json::json;
-use tee_evidence::guid::Guid;
-use tee_evidence::sev::SecretEntry;
-use verifier::sev::{Measured, Session};
+use verifier::sev::{Guid, Measured, SecretEntry, Session};
 use zeroize::Zeroizing;
 
 use super::{failed, random, random_id, request};
@@ -115,17 +113,13 @@ async fn secret(
         }
     };
     let Claim { sealed_spec, init_data } = claim;
-    let secret = LaunchSecret {
-        version: SECRET_VERSION,
-        init_data: init_data.unwrap_or_default(),
-        sealed_spec,
-        key,
-    };
+    let secret =
+        LaunchSecret { version: SECRET_VERSION, init_data: init_data.unwrap_or_default(), sealed_spec, key };
     let mut text = Zeroizing::new(Vec::with_capacity(1024));
     serde_json::to_writer(&mut *text, &secret).map_err(|error| failed(&error))?;
     let guid = Guid::parse(SECRET_GUID).unwrap_or(Guid::ZERO);
     let entries = [SecretEntry { guid, data: &text }];
-    let packet = measured.seal(grant.evidence(), &entries, &mut random).map_err(|error| failed(&error))?;
+    let (packet, _) = measured.seal(grant.evidence(), &entries, &mut random).map_err(|error| failed(&error))?;
     let answer = MeasurementAnswer {
         packet_header: BASE64_STANDARD.encode(packet.header),
         secret: BASE64_STANDARD.encode(&packet.data),

@@ -62,7 +62,10 @@ pub(crate) fn launch(request: &MeasurementRequest) -> Result<Launch, Refused> {
 
 fn decode(field: &str, text: &str) -> Result<Vec<u8>, Refused> {
     if text.len() > MAX_TEXT {
-        return Err(Refused::new(Code::Evidence, format!("{field} has {} characters, more than {MAX_TEXT}", text.len())));
+        return Err(Refused::new(
+            Code::Evidence,
+            format!("{field} has {} characters, more than {MAX_TEXT}", text.len()),
+        ));
     }
     BASE64_STANDARD.decode(text).map_err(|_| Refused::new(Code::Evidence, format!("{field} is not base64")))
 }

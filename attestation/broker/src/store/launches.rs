@@ -91,12 +91,11 @@ impl Tx<'_> {
     /// Takes a session out: it is there for nobody afterwards. None: unknown, taken before, or too old.
     pub(crate) async fn take_launch(&mut self, id: &str) -> Result<Option<Sealed>, StoreError> {
         const OPERATION: &str = "take a launch session";
-        let row =
-            sqlx::query("DELETE FROM launch_sessions WHERE id = ? RETURNING key_id, sealed, opened_at")
-                .bind(id)
-                .fetch_optional(&mut *self.inner)
-                .await
-                .map_err(query(OPERATION))?;
+        let row = sqlx::query("DELETE FROM launch_sessions WHERE id = ? RETURNING key_id, sealed, opened_at")
+            .bind(id)
+            .fetch_optional(&mut *self.inner)
+            .await
+            .map_err(query(OPERATION))?;
         let Some(row) = row else { return Ok(None) };
         let opened_at: i64 = row.try_get(2).map_err(query(OPERATION))?;
         if !(0..=SESSION_SECONDS).contains(&(self.seconds() - opened_at)) {

@@ -7,6 +7,7 @@
 mod audit_log;
 mod blobs;
 mod compat;
+mod launches;
 mod owners;
 mod releases;
 mod resources;

@@ -11,7 +11,7 @@ struct Migration {
     statements: &'static [&'static str],
 }
 
-const MIGRATIONS: &[Migration] = &[FIRST, RESOURCES, CONFIRMATIONS, BLOBS];
+const MIGRATIONS: &[Migration] = &[FIRST, RESOURCES, CONFIRMATIONS, BLOBS, LAUNCHES];
 
 const FIRST: Migration = Migration {
     version: 1,
@@ -139,6 +139,29 @@ const BLOBS: Migration = Migration {
             statement TEXT,
             created_at TEXT NOT NULL
         ) STRICT",
+    ],
+};
+
+const LAUNCHES: Migration = Migration {
+    version: 5,
+    statements: &[
+        // Launch sessions of SEV guests, gone once they are measured. Times are seconds since 1970.
+        "CREATE TABLE launch_sessions (
+            id TEXT PRIMARY KEY,
+            key_id TEXT NOT NULL REFERENCES registrations,
+            address TEXT NOT NULL,
+            opened_at INTEGER NOT NULL,
+            sealed BLOB NOT NULL
+        ) STRICT",
+        // Connections by which launched guests come back, each bound to the first attested key that uses it.
+        "CREATE TABLE launch_connections (
+            id TEXT PRIMARY KEY,
+            key_id TEXT NOT NULL REFERENCES registrations,
+            attested_key TEXT,
+            used_at INTEGER NOT NULL,
+            sealed BLOB NOT NULL
+        ) STRICT",
+        "CREATE INDEX launch_connections_of_keys ON launch_connections (key_id, used_at)",
     ],
 };
 

@@ -104,8 +104,8 @@ pub struct SevReference {
     pub denied_chips: Vec<[u8; 32]>,
 }
 
-/// Said in each verdict, so that nobody takes it for more.
-pub(crate) const fn weaknesses(es: bool) -> &'static str {
+/// What SEV (or SEV-ES) lacks of SEV-SNP: said in each verdict, so that nobody takes it for more.
+pub const fn weaknesses(es: bool) -> &'static str {
     if es {
         "the host can replay, remap and corrupt guest memory (CVE-2021-26311, CVE-2020-12967)"
     } else {

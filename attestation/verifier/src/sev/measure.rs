@@ -5,7 +5,7 @@ use tee_evidence::sev::{FirmwareApi, LaunchMeasure, Measurement, Policy};
 
 use super::claims::weaknesses;
 use super::crypto::{Key, verify_mac};
-use super::{Launched, MEASURE, Session, SevClaims, SevPolicyBits};
+use super::{ChainChecked, Launched, MEASURE, Session, SevClaims, SevPolicyBits};
 use crate::checks::Checks;
 use crate::denial::refuse;
 use crate::{Appraised, Denial, TeeKind, Trust};
@@ -102,12 +102,34 @@ impl Session {
     }
 
     /// The kind of TEE that the launch will be of.
-    pub fn tee(&self) -> TeeKind {
+    pub const fn tee(&self) -> TeeKind {
         kind(&self.trust, self.policy.es())
+    }
+
+    /// SHA-256 of the initdata that the launch is for.
+    pub const fn init_data(&self) -> &[u8; 32] {
+        &self.init_data
+    }
+
+    /// SHA-256 of the sealed spec that the launch is for.
+    pub const fn sealed_spec(&self) -> &[u8; 32] {
+        &self.sealed_spec
+    }
+}
+
+impl ChainChecked {
+    /// The kind of TEE that a launch on this platform will be of.
+    pub const fn tee(&self, es: bool) -> TeeKind {
+        kind(&self.trust, es)
     }
 }
 
 impl Measured {
+    /// What is known about the launch, for when its guest comes back.
+    pub const fn launched(&self) -> &Launched {
+        &self.launched
+    }
+
     /// The launch, for comparing with a policy.
     pub const fn appraised(&self) -> &Appraised {
         &self.appraised

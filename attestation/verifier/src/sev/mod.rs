@@ -21,7 +21,7 @@ mod stored;
 
 pub use anchors::{AnchorError, Anchors, EMULATED_KEY_ID};
 pub use chain::{ChainChecked, Collateral, Platform};
-pub use claims::{SevClaims, SevPolicyBits, SevProduct, SevReference};
+pub use claims::{SevClaims, SevPolicyBits, SevProduct, SevReference, weaknesses};
 pub use crypto::{NoRandomness, Randomness};
 pub use launched::{ConnectionSession, Launched};
 pub use measure::{Launch, Measured};
@@ -29,7 +29,8 @@ pub use secret::{LaunchSecret, SecretError};
 pub use session::{LaunchFiles, Session, SessionError};
 pub use stored::StoredError;
 
-pub use tee_evidence::sev::{FirmwareApi, Measurement, Policy};
+pub use tee_evidence::guid::Guid;
+pub use tee_evidence::sev::{FirmwareApi, Measurement, Policy, SecretEntry};
 
 /// The checks of a platform's certificates.
 pub(crate) const CHAIN: &[&str] = &["certificates", "curve_points", "cek", "certificate_chain"];
