@@ -119,7 +119,8 @@ async fn secret(
     serde_json::to_writer(&mut *text, &secret).map_err(|error| failed(&error))?;
     let guid = Guid::parse(SECRET_GUID).unwrap_or(Guid::ZERO);
     let entries = [SecretEntry { guid, data: &text }];
-    let (packet, _) = measured.seal(grant.evidence(), &entries, &mut random).map_err(|error| failed(&error))?;
+    let (packet, _) =
+        measured.seal(grant.evidence(), &entries, &mut random).map_err(|error| failed(&error))?;
     let answer = MeasurementAnswer {
         packet_header: BASE64_STANDARD.encode(packet.header),
         secret: BASE64_STANDARD.encode(&packet.data),
