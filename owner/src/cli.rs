@@ -8,6 +8,7 @@ use sealed_spec::initdata::Via;
 use sealed_spec::{KbsUri, Lineage, Repository};
 
 use crate::commands::appraise::{Moment, ReportData};
+use crate::commands::esm::EsmCommand;
 use crate::commands::push::{SevMinimum, TcbMinimum, sev_secret};
 use crate::commands::resource::ResourceOption;
 use crate::commands::seal::{
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     Appraise(Box<AppraiseArgs>),
     /// Say what a refusal code means and what to do
     Explain(ExplainArgs),
+    /// ESM blobs: what guests of Power PEF prove themselves with
+    #[command(subcommand)]
+    Esm(EsmCommand),
     /// The broker's audit log
     #[command(subcommand)]
     Audit(AuditCommand),

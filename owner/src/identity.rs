@@ -86,6 +86,11 @@ impl IdentityDir {
         self.0.join("owner.key")
     }
 
+    /// The RSA key that opens the origin lockbox of ESM blobs made here.
+    pub(crate) fn origin_file(&self) -> PathBuf {
+        self.0.join("esm-origin.pem")
+    }
+
     fn settings_file(&self) -> PathBuf {
         self.0.join("identity.toml")
     }

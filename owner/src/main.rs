@@ -4,6 +4,7 @@
 mod broker;
 mod cli;
 mod commands;
+mod esm;
 mod files;
 mod http;
 mod identity;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => commands::doctor::run(&cli.identity, args),
         Command::Appraise(args) => commands::appraise::run(args),
+        Command::Esm(command) => commands::esm::run(&cli.identity, command),
         Command::Explain(args) => commands::explain::run(args),
         Command::Audit(AuditCommand::Verify(args)) => commands::audit::run(&cli.identity, args),
     };

@@ -68,7 +68,8 @@ pub fn load(tee: &dyn Tee) -> Result<VerifiedInitdata, Refusal> {
     load_from(Path::new("/sys/block"), Path::new("/dev"), tee)
 }
 
-fn load_from(sys_block: &Path, dev: &Path, tee: &dyn Tee) -> Result<VerifiedInitdata, Refusal> {
+/// The same, with other places for devices.
+pub fn load_from(sys_block: &Path, dev: &Path, tee: &dyn Tee) -> Result<VerifiedInitdata, Refusal> {
     let bytes = find(sys_block, dev)?;
     let launched = tee.init_data_digest().map_err(|error| error.refusal())?;
     let verified = verify(bytes, &launched)?;

@@ -3,6 +3,7 @@
 pub(crate) mod appraise;
 pub(crate) mod audit;
 pub(crate) mod doctor;
+pub(crate) mod esm;
 pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod logs;

@@ -144,7 +144,7 @@ pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_key_file(path: &Path) -> Result<KeyFile> {
+pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile> {
     let mode = std::fs::metadata(path).with_context(|| path.display().to_string())?.mode();
     ensure!(
         mode & 0o077 == 0,

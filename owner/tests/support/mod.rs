@@ -126,10 +126,16 @@ pub(crate) struct Owner {
 impl Owner {
     /// Pins `ca` at `port`.
     pub(crate) fn new(ca: &str, port: u16) -> Self {
+        Self::with(ca, port, &[])
+    }
+
+    /// The same with further options of `init`.
+    pub(crate) fn with(ca: &str, port: u16, more: &[&str]) -> Self {
         let owner = Self { dir: tempfile::tempdir().unwrap(), ca: ca.to_owned() };
         std::fs::write(owner.path("ca.pem"), ca).unwrap();
         let broker = format!("https://127.0.0.1:{port}");
-        owner.good(&["init", "--repository", "acme", "--broker", &broker, "--broker-ca", "ca.pem"]);
+        let init = ["init", "--repository", "acme", "--broker", &broker, "--broker-ca", "ca.pem"];
+        owner.good(&[&init, more].concat());
         owner
     }
 
