@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[allow(dead_code, reason = "each test binary uses its own part")]
 mod support;
 
 use std::cell::RefCell;
