@@ -88,6 +88,12 @@ impl Anchors {
         Ok(self)
     }
 
+    /// The same roots, with no memory of what has verified: for measuring what that is worth.
+    #[must_use]
+    pub fn forgetful(&self) -> Self {
+        Self { verified: Arc::default(), ..self.clone() }
+    }
+
     /// The emulated roots, for whoever has to say loudly that there are some.
     pub fn emulated(&self) -> impl Iterator<Item = Trust> {
         self.emulated.iter().map(emulated_trust)

@@ -63,8 +63,7 @@ fn pems(text: &str) -> Result<Vec<Vec<u8>>, PileError> {
     let mut rest = text;
     while let Some(start) = rest.find(BEGIN) {
         let from = &rest[start..];
-        let end =
-            from.find(END).and_then(|end| Some(end + from[end..].find('\n').unwrap_or(from.len() - end)));
+        let end = from.find(END).map(|end| end + from[end..].find('\n').unwrap_or(from.len() - end));
         let Some(end) = end else { return Err(PileError::Unknown("PEM without an end".into())) };
         let (one, after) = from.split_at(end);
         if out.len() == MAX_PEMS {
