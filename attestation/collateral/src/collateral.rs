@@ -178,7 +178,12 @@ impl Collateral {
                 let failed = |why| Found { item: stale, note: Some(Note::new(key, why)) };
                 let Some(mut flight) = self.fly(key, reach, now) else { return failed(Why::Busy) };
                 match timeout(wait, flight.wait_for(Option::is_some)).await {
-                    Ok(Ok(found)) => (*found).clone().unwrap_or_default(),
+                    Ok(Ok(found)) => {
+                        let Found { item, note } = (*found).clone().unwrap_or_default();
+                        // The fetch may have begun as the renewal of a list that was good then.
+                        let good = item.as_ref().is_some_and(|item| usable(item, now));
+                        Found { item, note: note.filter(|_| !good) }
+                    }
                     Ok(Err(_)) | Err(_) => failed(Why::Slow),
                 }
             }
@@ -278,7 +283,7 @@ impl Collateral {
         if let Some(item) = &best {
             self.keep(key, item, asked);
         }
-        Found { item: best, note: (!refresh).then_some(note) }
+        Found { item: best, note: Some(note) }
     }
 
     async fn load_disk(self: &Arc<Self>, key: &Key, now: SystemTime) -> Result<Option<Arc<Item>>, String> {

@@ -183,31 +183,19 @@ impl Look<'_> {
         hint: &mut Hint,
         out: &mut Completed,
     ) {
-        let chain_key = Key::Chain(product, line);
-        let mut chain = self.get(&chain_key, Reach::Cache, out).await;
-        let mut asks = !matches!(vek, Vek::Hinted);
-        if let Vek::Hinted = vek {
-            // A table may be of a root that the cache knows nothing of: then it stands or falls as a whole.
-            match &chain {
-                Some(found) if belongs(hint, found) => asks = true,
-                Some(_) => return,
-                None => {
-                    let parsed = hint.vek.first().and_then(|vek| Certificate::parse(&vek.data).ok());
-                    asks = parsed.is_some_and(|vek| vek.issuer_name() == amd_name(product, line));
-                }
+        let lacks_some = hint.ask.is_empty() || hint.ark.is_empty() || hint.crl.is_empty();
+        let reach = if lacks_some { Reach::Service } else { Reach::Cache };
+        let chain = self.get(&Key::Chain(product, line), reach, out).await;
+        if let Some(chain) = &chain {
+            // A table may be of a root that the cache has nothing of: then it stands or falls as a whole.
+            if matches!(vek, Vek::Hinted) && !belongs(hint, chain) {
+                out.notes.clear();
+                return;
             }
-        }
-        let reach = if asks { Reach::Service } else { Reach::Cache };
-        let lacks_chain = hint.ask.is_empty() || hint.ark.is_empty();
-        if chain.is_none() && lacks_chain {
-            chain = self.get(&chain_key, reach, out).await;
-        }
-        if let Some((ask, ark)) = chain.as_deref().and_then(Item::chain) {
-            replace(&mut hint.ask, CertKind::Ask, ask.der());
-            replace(&mut hint.ark, CertKind::Ark, ark.der());
-        }
-        if !asks {
-            return;
+            if let Some((ask, ark)) = chain.chain() {
+                replace(&mut hint.ask, CertKind::Ask, ask.der());
+                replace(&mut hint.ark, CertKind::Ark, ark.der());
+            }
         }
         let crl_key = Key::Crl(product, line);
         let cached = if hint.crl.is_empty() {
@@ -243,14 +231,6 @@ fn belongs(hint: &Hint, chain: &Item) -> bool {
     }
     let vek = hint.vek.first().and_then(|vek| Certificate::parse(&vek.data).ok());
     vek.is_some_and(|vek| vek.names_issuer(ask))
-}
-
-/// The names that AMD gives what signs report-signing keys.
-fn amd_name(product: Product, line: Line) -> String {
-    match line {
-        Line::Vcek => format!("SEV-{}", product.name()),
-        Line::Vlek => format!("SEV-VLEK-{}", product.name()),
-    }
 }
 
 fn vcek_keys(report: &Report) -> Vec<Key> {
