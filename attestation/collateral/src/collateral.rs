@@ -254,14 +254,24 @@ impl Collateral {
         let why = match fetched {
             Ok(item) => {
                 let item = newest(best, Some(Arc::new(item)));
+                let stale = item.as_ref().is_some_and(|item| !usable(item, now));
                 if let Some(item) = &item {
                     if disk.is_none_or(|disk| disk.bytes() != item.bytes()) {
                         self.save(key, item).await;
                     }
                     self.keep(key, item, Some(now));
                 }
-                lock(&self.absent).remove(key);
-                return Found { item, note: None };
+                if !stale {
+                    lock(&self.absent).remove(key);
+                    return Found { item, note: None };
+                }
+                return self.without(
+                    key,
+                    reach,
+                    now,
+                    item,
+                    Why::Unavailable("it is stale there too".to_owned()),
+                );
             }
             // Nobody to ask: the look at the directory was the whole of it.
             Err(KdsError::NotAsked) if refresh => {
@@ -274,16 +284,21 @@ impl Collateral {
             Err(KdsError::NotFound(detail)) => Why::NotFound(detail),
             Err(KdsError::Failed(detail)) => Why::Unavailable(detail),
         };
+        if let Some(item) = &best {
+            self.keep(key, item, asked);
+        }
+        self.without(key, reach, now, best, why)
+    }
+
+    /// Tells that there is none, or none that is good, and remembers it for a while.
+    fn without(&self, key: &Key, reach: Reach, now: SystemTime, item: Option<Arc<Item>>, why: Why) -> Found {
         let note = Note::new(key, why);
         if matches!(note.why, Why::NotFound(_) | Why::Unavailable(_)) {
             (self.tell)(&note.detail());
         }
         let absent = Absent { until: now + ABSENT_FOR, reach, note: note.clone() };
         lock(&self.absent).insert(key.clone(), absent);
-        if let Some(item) = &best {
-            self.keep(key, item, asked);
-        }
-        Found { item: best, note: Some(note) }
+        Found { item, note: Some(note) }
     }
 
     async fn load_disk(self: &Arc<Self>, key: &Key, now: SystemTime) -> Result<Option<Arc<Item>>, String> {

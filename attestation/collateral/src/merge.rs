@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tee_evidence::snp::{CertEntry, CertKind, Product, Report};
+use tee_evidence::snp::{CertEntry, CertKind, Product, RawReport, Report};
 
 use crate::collateral::{Added, Collateral, Reach};
 use crate::item::Item;
@@ -74,12 +74,14 @@ impl Collateral {
     /// and the verifier says so. `wait` bounds the whole.
     pub async fn complete(
         self: &Arc<Self>,
-        report: &Report,
+        report: &RawReport,
         table: Vec<CertEntry>,
         now: SystemTime,
         wait: Duration,
     ) -> Completed {
-        let Some(signer) = report.key_info.signing_key() else {
+        let parsed = Report::from_raw(report).ok();
+        let signer = parsed.as_ref().and_then(|report| report.key_info.signing_key());
+        let (Some(report), Some(signer)) = (parsed.as_ref(), signer) else {
             return Completed { certificates: table, notes: Vec::new() };
         };
         let line = Line::from(signer);

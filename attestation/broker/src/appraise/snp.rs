@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
+use collateral::Completed;
 use serde_json::value::RawValue;
-use verifier::Appraised;
 use verifier::snp::{Evidence, KbsEvidence, Revocation, Session, from_kbs};
+use verifier::{Appraised, Check, Denial};
 
 use super::Bound;
 use super::evidence::unreadable;
@@ -19,7 +20,6 @@ impl Report {
         from_kbs(evidence).map(Self).map_err(|error| unreadable(&error))
     }
 
-    #[expect(clippy::unused_async, reason = "certificates that the guest didn't send are fetched here")]
     pub(super) async fn appraise(
         self,
         broker: &Broker,
@@ -30,9 +30,27 @@ impl Report {
         // Without initdata the report has to say so: zeros.
         let session =
             Session { report_data: bound.report_data, host_data: bound.init_data.unwrap_or_default() };
-        let appraised = Evidence::parse(bytes.report.as_bytes(), &bytes.certificates)
+        // What came with the report is the host's word; what the broker has of AMD's counts before it.
+        let collateral = broker
+            .collateral()
+            .complete(&bytes.report, bytes.certificates, now, broker.collateral_wait())
+            .await;
+        Evidence::parse(bytes.report.as_bytes(), &collateral.certificates)
             .and_then(|evidence| evidence.check_signature(broker.anchors(), Revocation::Required, now))
-            .and_then(|checked| checked.appraise(&session))?;
-        Ok(appraised)
+            .and_then(|checked| checked.appraise(&session))
+            .map_err(|denial| explained(denial, &collateral))
+    }
+}
+
+/// Where collateral is what is wrong: what is missing, why, and what to do. Addresses are for the log.
+fn explained(mut denial: Denial, collateral: &Completed) -> Refused {
+    let (Check::Collateral, Some(missing)) = (denial.check, collateral.explain()) else {
+        return denial.into();
+    };
+    denial.detail = format!("{}; {missing}", denial.detail);
+    let refused = Refused::from(denial);
+    match collateral.detail() {
+        Some(detail) => refused.because(detail),
+        None => refused,
     }
 }

@@ -18,7 +18,7 @@ async fn what_one_site_exports_verifies_evidence_at_another() {
     service.has(&CRL, Platform::milan().crl(now()));
     let dir = tempfile::tempdir().unwrap();
     let here = Cache::open(&dir.path().join("here"), &[service.url()]);
-    here.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+    here.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
     let (bundle, notes) = here.collateral.export(now()).await.unwrap();
     assert_eq!(notes, []);
     assert_eq!(here.collateral.export(now()).await.unwrap().0, bundle, "the same bytes each time");
@@ -26,11 +26,11 @@ async fn what_one_site_exports_verifies_evidence_at_another() {
     std::fs::write(&file, &bundle).unwrap();
 
     let there = Cache::open(&dir.path().join("there"), &[]);
-    let before = there.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+    let before = there.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
     assert!(guest.verify(&before, now()).is_err());
     let imported = there.collateral.import(&gather(&file).unwrap(), now()).await;
     assert_eq!((imported.new, imported.same, imported.refused.len()), (3, 0, 0));
-    let completed = there.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+    let completed = there.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
     guest.verify(&completed, now()).unwrap();
     let again = there.collateral.import(&gather(&file).unwrap(), now()).await;
     assert_eq!((again.new, again.same), (0, 3));

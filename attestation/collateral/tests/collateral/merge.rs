@@ -75,7 +75,7 @@ async fn an_empty_table_is_filled_and_verifies() {
     let (dir, service) = (tempfile::tempdir().unwrap(), service_for(&guest).await);
     let cache = Cache::open(dir.path(), &[service.url()]);
     for _ in 0..3 {
-        let completed = cache.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+        let completed = cache.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
         assert_eq!(kinds(&completed), ALL);
         assert_eq!(completed.notes, []);
         guest.verify(&completed, now()).unwrap();
@@ -92,11 +92,11 @@ async fn each_missing_piece_is_supplied() {
         let (dir, service) = (tempfile::tempdir().unwrap(), service_for(&guest).await);
         let cache = Cache::open(dir.path(), &[service.url()]);
         let table = guest.without(&[kind]);
-        let completed = cache.collateral.complete(&guest.report(), table.clone(), now(), WAIT).await;
+        let completed = cache.collateral.complete(&guest.raw, table.clone(), now(), WAIT).await;
         guest.verify(&completed, now()).unwrap_or_else(|denial| panic!("{kind:?}: {denial:?}"));
         // The same without anybody to ask: refused, with what is missing and the next step.
         let offline = Cache::open(&dir.path().join("offline"), &[]);
-        let completed = offline.collateral.complete(&guest.report(), table, now(), WAIT).await;
+        let completed = offline.collateral.complete(&guest.raw, table, now(), WAIT).await;
         assert_eq!(guest.verify(&completed, now()).unwrap_err().check, Check::Collateral, "{kind:?}");
         assert!(completed.explain().unwrap().contains("not in the cache"), "{kind:?}");
     }
@@ -107,7 +107,7 @@ async fn a_whole_table_needs_no_cache_and_no_service() {
     let guest = Guest::new(Platform::milan(), 1);
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), &[]);
-    let completed = cache.collateral.complete(&guest.report(), guest.table.clone(), now(), WAIT).await;
+    let completed = cache.collateral.complete(&guest.raw, guest.table.clone(), now(), WAIT).await;
     assert_eq!(kinds(&completed), ALL);
     guest.verify(&completed, now()).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of a table is kept");
@@ -118,7 +118,7 @@ async fn the_cache_wins_over_what_the_host_supplies() {
     let guest = Guest::new(Platform::milan(), 1);
     let (dir, service) = (tempfile::tempdir().unwrap(), service_for(&guest).await);
     let cache = Cache::open(dir.path(), &[service.url()]);
-    cache.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+    cache.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
     // Certificates of other chips and authorities, damaged ones, two of a kind.
     let foreign = Guest::new(Platform::foreign(), 1);
     let other = Guest::new(Platform::milan(), 2);
@@ -132,7 +132,7 @@ async fn the_cache_wins_over_what_the_host_supplies() {
     tables.push(foreign.table.clone());
     tables.push(other.table.clone());
     for table in tables {
-        let completed = cache.collateral.complete(&guest.report(), table, now(), WAIT).await;
+        let completed = cache.collateral.complete(&guest.raw, table, now(), WAIT).await;
         assert_eq!(kinds(&completed), ALL);
         guest.verify(&completed, now()).unwrap();
     }
@@ -144,14 +144,14 @@ async fn a_table_of_another_root_stands_or_falls_as_a_whole() {
     let genoa = Guest::new(Platform::genoa(), 1);
     let (dir, service) = (tempfile::tempdir().unwrap(), service_for(&guest).await);
     let cache = Cache::open(dir.path(), &[service.url()]);
-    cache.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+    cache.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
     // A Milan report with certificates whose issuer the cache doesn't know.
-    let completed = cache.collateral.complete(&guest.report(), genoa.table.clone(), now(), WAIT).await;
+    let completed = cache.collateral.complete(&guest.raw, genoa.table.clone(), now(), WAIT).await;
     assert_eq!(completed.certificates.len(), 4);
     let stranger = Guest::new(Platform::milan(), 3);
     let mut table = genoa.table.clone();
     table.retain(|entry| entry.kind != CertKind::Crl);
-    let completed = cache.collateral.complete(&stranger.report(), table.clone(), now(), WAIT).await;
+    let completed = cache.collateral.complete(&stranger.raw, table.clone(), now(), WAIT).await;
     assert_eq!(completed.certificates.len(), 3);
     assert!(completed.certificates.iter().all(|entry| table.contains(entry)));
     assert!(stranger.verify(&completed, now()).is_err());
@@ -162,7 +162,7 @@ async fn the_newest_signed_list_counts_wherever_it_comes_from() {
     let guest = Guest::new(Platform::milan(), 1);
     let (dir, service) = (tempfile::tempdir().unwrap(), service_for(&guest).await);
     let cache = Cache::open(dir.path(), &[service.url()]);
-    cache.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+    cache.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
     let cached = Platform::milan().crl(now());
     let with = |crl: Vec<u8>| {
         let mut table = guest.without(&[CertKind::Crl]);
@@ -170,7 +170,7 @@ async fn the_newest_signed_list_counts_wherever_it_comes_from() {
         table
     };
     let list = async |crl: Vec<u8>| {
-        let completed = cache.collateral.complete(&guest.report(), with(crl), now(), WAIT).await;
+        let completed = cache.collateral.complete(&guest.raw, with(crl), now(), WAIT).await;
         let lists: Vec<_> =
             completed.certificates.iter().filter(|entry| entry.kind == CertKind::Crl).collect();
         assert_eq!(lists.len(), 1);
@@ -191,7 +191,7 @@ async fn a_stale_list_is_refused_when_the_service_is_down() {
     let (dir, service) = (tempfile::tempdir().unwrap(), service_for(&guest).await);
     let cache = Cache::open(dir.path(), &[service.url()]);
     let at = async |now| {
-        let completed = cache.collateral.complete(&guest.report(), Vec::new(), now, WAIT).await;
+        let completed = cache.collateral.complete(&guest.raw, Vec::new(), now, WAIT).await;
         (guest.verify(&completed, now), completed)
     };
     at(now()).await.0.unwrap();
@@ -224,13 +224,13 @@ async fn an_imported_vlek_is_found_for_a_report_that_names_no_provider() {
     ];
     let imported = cache.collateral.import(&pieces, now()).await;
     assert_eq!((imported.new, imported.refused), (3, Vec::new()));
-    let completed = cache.collateral.complete(&guest.report(), Vec::new(), now(), WAIT).await;
+    let completed = cache.collateral.complete(&guest.raw, Vec::new(), now(), WAIT).await;
     assert_eq!(kinds(&completed), [CertKind::Vlek, CertKind::Ask, CertKind::Ark, CertKind::Crl]);
     guest.verify(&completed, now()).unwrap();
     // At another TCB version it isn't.
     let mut report = guest.report();
     report.reported_tcb =
         tee_evidence::snp::Tcb { fmc: None, bootloader: 1, tee: 1, snp: 1, microcode: 1 }.encode();
-    let completed = cache.collateral.complete(&report, Vec::new(), now(), WAIT).await;
+    let completed = cache.collateral.complete(&report.encode(), Vec::new(), now(), WAIT).await;
     assert!(!kinds(&completed).contains(&CertKind::Vlek));
 }

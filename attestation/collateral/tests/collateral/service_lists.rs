@@ -83,6 +83,18 @@ async fn an_older_list_never_takes_the_place_of_a_newer_one() {
 }
 
 #[tokio::test]
+async fn a_stale_list_of_the_services_is_told_and_not_fetched_over_and_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = with_list(Platform::milan().crl(now() - DAY * 11)).await;
+    let cache = Cache::open(dir.path(), &[service.url()]);
+    for _ in 0..3 {
+        let found = cache.get(&CRL, now()).await;
+        assert!(found.item.is_some() && found.note.unwrap().detail().contains("stale"));
+    }
+    assert_eq!(service.asked(&CRL), 1);
+}
+
+#[tokio::test]
 async fn a_list_of_another_signer_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     let service = with_list(Platform::foreign().crl(now())).await;
