@@ -190,6 +190,11 @@ impl Collateral {
         }
     }
 
+    /// Is there a service to ask?
+    pub(crate) fn asks(&self) -> bool {
+        self.kds.is_configured()
+    }
+
     /// Is it time for another look at where a usable list came from?
     fn due(&self, kept: &Kept, reach: Reach, now: SystemTime) -> bool {
         let Some(crl) = kept.item.crl() else { return false };

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tee_evidence::snp::{CertEntry, CertKind, Product, RawReport, Report};
 
+use crate::bundle::identify;
 use crate::collateral::{Added, Collateral, Reach};
 use crate::item::Item;
 use crate::key::{Csp, Key, Line, products};
@@ -140,8 +141,13 @@ impl Look<'_> {
             Line::Vcek => vcek_keys(report),
             Line::Vlek => self.vlek_keys(report, &hint.vek).await,
         };
-        let reaches: &[Reach] =
-            if hint.vek.is_empty() { &[Reach::Cache, Reach::Service] } else { &[Reach::Cache] };
+        // A host's table is often behind its firmware: where there is somebody to ask, a certificate for
+        // another TCB version or chip counts as none.
+        let fits = |entry: &CertEntry| {
+            !self.collateral.asks() || identify(&entry.data).is_some_and(|key| keys.contains(&key))
+        };
+        let hinted = hint.vek.first().is_some_and(fits);
+        let reaches: &[Reach] = if hinted { &[Reach::Cache] } else { &[Reach::Cache, Reach::Service] };
         for &reach in reaches {
             for key in &keys {
                 let Some(item) = self.get(key, reach, out).await else { continue };

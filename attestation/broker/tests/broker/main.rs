@@ -7,6 +7,7 @@ mod attest;
 mod audit;
 mod blobs;
 mod client;
+mod collateral;
 mod command;
 mod connections;
 mod fuzz_bodies;

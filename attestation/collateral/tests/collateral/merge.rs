@@ -234,3 +234,18 @@ async fn an_imported_vlek_is_found_for_a_report_that_names_no_provider() {
     let completed = cache.collateral.complete(&report.encode(), Vec::new(), now(), WAIT).await;
     assert!(!kinds(&completed).contains(&CertKind::Vlek));
 }
+
+#[tokio::test]
+async fn a_certificate_for_another_tcb_version_gives_way_to_the_services() {
+    let guest = Guest::new(Platform::milan(), 1);
+    let (dir, service) = (tempfile::tempdir().unwrap(), service_for(&guest).await);
+    let cache = Cache::open(dir.path(), &[service.url()]);
+    let mut table = guest.without(&[CertKind::Vcek]);
+    // The host's table is older than its firmware.
+    table.push(CertEntry { kind: CertKind::Vcek, data: Platform::milan().vcek(1) });
+    let completed = cache.collateral.complete(&guest.raw, table.clone(), now(), WAIT).await;
+    guest.verify(&completed, now()).unwrap();
+    let offline = Cache::open(&dir.path().join("offline"), &[]);
+    let completed = offline.collateral.complete(&guest.raw, table, now(), WAIT).await;
+    assert!(guest.verify(&completed, now()).is_err());
+}
