@@ -7,6 +7,7 @@
 //! all of it again, with dates and revocation, at each use.
 
 mod bundle;
+mod chip;
 mod collateral;
 mod directory;
 mod http;
@@ -22,13 +23,14 @@ mod tls;
 mod x509;
 
 pub use bundle::{BundleError, Imported, MAX_BYTES, MAX_ENTRIES, Piece, identify, read, write};
+pub use chip::{ChipError, vcek_of, vcek_of_report};
 pub use collateral::{Added, Collateral, Found, OpenError, Reach, Settings, Sev, Tell};
 pub use directory::{Bounds, DirectoryError};
 pub use http::{Patience, UrlError};
 pub use item::{Item, ItemError, Roots};
 pub use kds::AMD_KDS;
 pub use key::{Csp, Key, Line, SevProduct, show};
-pub use merge::Completed;
+pub use merge::{CertificateTableError, Completed};
 pub use note::{Note, Why};
 pub use sources::{SourceError, gather};
 pub use table::table;

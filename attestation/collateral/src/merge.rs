@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tee_evidence::snp::{CertEntry, CertKind, Product, RawReport, Report};
+use tee_evidence::snp::{CertEntry, CertKind, CertificateTable, Product, RawReport, Report, TableError};
 
 use crate::bundle::identify;
 use crate::collateral::{Added, Collateral, Reach};
 use crate::item::Item;
 use crate::key::{Csp, Key, Line, products};
-use crate::note::Note;
+use crate::note::{Note, Why};
 use crate::x509::{Certificate, Crl};
 
 /// What there is for a report.
@@ -109,6 +109,51 @@ impl Collateral {
         let Hint { vek, ask, ark, crl } = hint;
         out.certificates.extend([vek, ask, ark, crl].into_iter().flatten());
         out
+    }
+}
+
+/// Why there is no table for a chip.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateTableError {
+    /// A piece isn't there.
+    #[error("{0}")]
+    Missing(Note),
+    /// The pieces don't fit into a table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+impl Collateral {
+    /// The table that a host hands to guests of a chip: certificate, ASK, ARK and list (GHCB 56421 §4.1.8.1).
+    ///
+    /// # Errors
+    /// [`CertificateTableError`].
+    pub async fn certificate_table(
+        self: &Arc<Self>,
+        vcek: &Key,
+        now: SystemTime,
+        wait: Duration,
+    ) -> Result<Vec<u8>, CertificateTableError> {
+        let mut entries = Vec::new();
+        let crl = vcek.product().map(|product| Key::Crl(product, Line::Vcek));
+        for key in [Some(vcek.clone()), vcek.chain(), crl].into_iter().flatten() {
+            let found = self.get(&key, Reach::Service, now, wait).await;
+            let (Some(item), None) = (found.item, &found.note) else {
+                let note = found.note.unwrap_or_else(|| Note { key, why: Why::NotCached });
+                return Err(CertificateTableError::Missing(note));
+            };
+            match item.chain() {
+                Some((ask, ark)) => {
+                    entries.push(CertEntry { kind: CertKind::Ask, data: ask.der().to_vec() });
+                    entries.push(CertEntry { kind: CertKind::Ark, data: ark.der().to_vec() });
+                }
+                None => {
+                    let kind = if item.crl().is_some() { CertKind::Crl } else { CertKind::Vcek };
+                    entries.push(CertEntry { kind, data: item.bytes().to_vec() });
+                }
+            }
+        }
+        Ok(CertificateTable::encode(&entries)?)
     }
 }
 

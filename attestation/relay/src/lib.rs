@@ -3,9 +3,10 @@
 //! TLS ends in the guest and in the broker; the relay holds no key, reads nothing and is trusted with
 //! nothing. Everything is bounded: connections, per guest and in all, buffers, idle time.
 //!
-//! Beside that it launches SEV and SEV-ES guests in QEMU's place ([`sev`]), over QEMU's monitor ([`qmp`]).
+//! Beside that it mirrors AMD's certificates for the site ([`collateral`]), and launches SEV and SEV-ES guests in QEMU's place ([`sev`]), over QEMU's monitor ([`qmp`]).
 
 pub mod address;
+pub mod collateral;
 pub mod listener;
 mod pipe;
 pub mod qmp;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sealpod_relay::address::{Broker, Listen};
+use sealpod_relay::collateral;
 use sealpod_relay::listener::Listener;
 use sealpod_relay::serve::{Limits, serve};
 use sealpod_relay::sev;
@@ -36,6 +37,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Mirror AMD's key distribution service for brokers without a network; write certificate tables for QEMU
+    Collateral(collateral::Arguments),
     /// Print what QEMU says of this machine's SEV, for `platform` in relay.toml
     SevPlatform,
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (arguments.command, arguments.serve) {
         (Some(Command::Qemu { words }), _) => return sev::qemu(&words),
+        (Some(Command::Collateral(arguments)), _) => mirror(arguments),
         (Some(Command::SevPlatform), _) => return sev::platform(),
         (None, Some(serve)) => pipe(serve),
         (None, None) => Err(anyhow::anyhow!("--broker HOST:PORT is missing")),
@@ -93,12 +97,32 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn pipe(arguments: Serve) -> anyhow::Result<()> {
+fn logger() -> Logger {
     let json = slog_json::Json::new(std::io::stderr()).add_default_keys().set_flush(true).build();
-    let log = Logger::root(Mutex::new(json).map(slog::Fuse), o!("program" => "sealpod-relay"));
+    Logger::root(Mutex::new(json).map(slog::Fuse), o!("program" => "sealpod-relay"))
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn mirror(arguments: collateral::Arguments) -> anyhow::Result<()> {
+    collateral::run(arguments, logger(), told_to_stop()?).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn pipe(arguments: Serve) -> anyhow::Result<()> {
+    let log = logger();
+    let stop = told_to_stop()?;
     let listener = Listener::bind(&arguments.listen)?;
     info!(log, "listening"; "listen" => %arguments.listen, "broker" => %arguments.broker);
     let limits = Limits {
@@ -106,12 +130,6 @@ async fn pipe(arguments: Serve) -> anyhow::Result<()> {
         per_guest: arguments.max_per_guest as usize,
         idle: Duration::from_secs(arguments.idle_seconds),
         drain: Duration::from_secs(arguments.drain_seconds),
-    };
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
     };
     serve(listener, arguments.broker, limits, log, stop).await;
     Ok(())

@@ -108,12 +108,12 @@ async fn forward(guest: Box<dyn Connection>, broker: &Broker, idle: Duration) ->
 }
 
 /// Log lines that guests may cause: a flood of connections must not become a flood of lines.
-struct Lines(Mutex<(Instant, u32)>);
+pub(crate) struct Lines(Mutex<(Instant, u32)>);
 
 impl Lines {
     const A_SECOND: u32 = 20;
 
-    fn admit(&self) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.0.elapsed() >= Duration::from_secs(1) {
             *state = (Instant::now(), 0);

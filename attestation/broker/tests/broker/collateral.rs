@@ -167,5 +167,5 @@ async fn a_host_that_supplies_another_chips_certificate_changes_nothing() {
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     // With nobody to ask, there is only what the host says.
     let answer = attest(&World::new().await, &guest, |chain| *chain = theirs.clone()).await;
-    assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, Code::Collateral));
+    assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, Code::Signature));
 }
