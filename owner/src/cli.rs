@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// ESM blobs: what guests of Power PEF prove themselves with
     #[command(subcommand)]
     Esm(EsmCommand),
+    /// AMD's certificates and revocation lists, which evidence is verified with
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// The broker's audit log
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -77,6 +77,11 @@ struct Line {
 }
 
 impl IdentityDir {
+    /// The cache of AMD's certificates and revocation lists, which has nothing secret in it.
+    pub(crate) fn collateral(&self) -> PathBuf {
+        self.0.join("collateral")
+    }
+
     #[cfg(test)]
     pub(crate) fn path(&self) -> &std::path::Path {
         &self.0

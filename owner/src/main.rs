@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Appraise(args) => commands::appraise::run(args),
         Command::Esm(command) => commands::esm::run(&cli.identity, command),
         Command::Explain(args) => commands::explain::run(args),
+        Command::Collateral(command) => commands::collateral::run(&cli.identity, command),
         Command::Audit(AuditCommand::Verify(args)) => commands::audit::run(&cli.identity, args),
     };
     result.unwrap_or_else(|error| {

@@ -2,6 +2,7 @@
 
 pub(crate) mod appraise;
 pub(crate) mod audit;
+pub(crate) mod collateral;
 pub(crate) mod doctor;
 pub(crate) mod esm;
 pub(crate) mod explain;
