@@ -46,7 +46,8 @@ pub(crate) fn answers(data: &[u8]) {
     let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
     if let Some(key) = Key::from_kds_path(path, query) {
         let again = key.kds_path().expect("it came as a path");
-        let (path, query) = again.split_once('?').map_or((&*again, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            again.split_once('?').map_or((&*again, None), |(path, query)| (path, Some(query)));
         assert_eq!(Key::from_kds_path(path, query), Some(key));
     }
     if let Some(key) = Key::from_file_name(text) {
