@@ -8,8 +8,8 @@ use sealed_spec::initdata::Via;
 use sealed_spec::{KbsUri, Lineage, Repository};
 
 use crate::commands::appraise::{Moment, ReportData};
-use crate::commands::esm::EsmCommand;
 use crate::commands::collateral::CollateralCommand;
+use crate::commands::esm::EsmCommand;
 use crate::commands::push::{SevMinimum, TcbMinimum, sev_secret};
 use crate::commands::resource::ResourceOption;
 use crate::commands::seal::{
