@@ -1,4 +1,4 @@
-//! Command line of the emulated secure processor: make one, make its firmware file, serve a VM.
+//! Command line of the emulated hardware: make it, make its firmware file, serve a VM, stand in for QEMU.
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
-/// Software AMD secure processor for machines without SEV-SNP. For tests and demonstrations: its reports
-/// are trusted only by a broker whose configuration names its ark.pem.
+/// Software AMD secure processor and Power ultravisor for machines without the hardware. For tests and
+/// demonstrations: what it vouches for is trusted only by a broker whose configuration names its root.
 #[derive(Parser)]
 #[command(name = "sealpod-emulator", version)]
 struct Arguments {
@@ -199,10 +199,15 @@ fn run(command: Command) -> Result<()> {
                 add_pef(&state)?;
             }
             println!("emulated {} processor in {}", product.name(), state.display());
-            println!(
-                "brokers that shall trust it name {} as an emulated root",
-                state.join("ark.pem").display()
-            );
+            println!("brokers that shall trust it say in their configuration:\n[trust]");
+            let roots = [
+                (true, "emulated_roots", "ark.pem"),
+                (sev, "emulated_sev_arks", "sev-ask-ark.cert"),
+                (pef, "emulated_tpm_keys", "tpm.pem"),
+            ];
+            for (_, key, file) in roots.into_iter().filter(|(made, ..)| *made) {
+                println!("{key} = [{:?}]", state.join(file));
+            }
             Ok(())
         }
         Command::Firmware { out } => {

@@ -18,6 +18,7 @@ mod launches;
 mod limits;
 mod owners;
 mod passport;
+mod production;
 mod release;
 mod resources;
 mod stock;

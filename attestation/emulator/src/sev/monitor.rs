@@ -75,10 +75,10 @@ pub fn serve(
             _ => commands.execute(command, arguments),
         };
         let (answer, left) = match outcome {
-            Outcome::Return(value) => (success(value, id), None),
+            Outcome::Return(value) => (success(&value, id), None),
             Outcome::Error(class, description) => (failure(class, &description, id), None),
-            Outcome::Run => (success(json!({}), id), Some(Left::Run)),
-            Outcome::Quit => (success(json!({}), id), Some(Left::Quit)),
+            Outcome::Run => (success(&json!({}), id), Some(Left::Run)),
+            Outcome::Quit => (success(&json!({}), id), Some(Left::Quit)),
         };
         send(output, &answer)?;
         if let Some(left) = left {
@@ -94,7 +94,7 @@ fn send(output: &mut impl Write, message: &Value) -> io::Result<()> {
     output.flush()
 }
 
-fn success(value: Value, id: Option<&Value>) -> Value {
+fn success(value: &Value, id: Option<&Value>) -> Value {
     with_id(json!({ "return": value }), id)
 }
 

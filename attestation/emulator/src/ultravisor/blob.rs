@@ -10,6 +10,8 @@ use aes_gcm::{AesGcm, KeyInit};
 use zeroize::Zeroizing;
 
 type Gcm = AesGcm<Aes256, U16>;
+/// A file's name and contents.
+pub(super) type Named = (String, Zeroizing<Vec<u8>>);
 /// The blob's symmetric key.
 pub(super) type Key = Zeroizing<[u8; 32]>;
 
@@ -96,7 +98,7 @@ impl Blob {
     }
 
     /// All files, decrypted.
-    pub(super) fn files(&self, key: &Key) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, Refusal> {
+    pub(super) fn files(&self, key: &Key) -> Result<Vec<Named>, Refusal> {
         let files = self.files.child("files").ok_or(Refusal::Form("/files"))?;
         files.children.iter().map(|file| Ok((file.name.clone(), decrypt(file, key)?))).collect()
     }
