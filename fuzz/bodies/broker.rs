@@ -16,3 +16,9 @@ pub(crate) fn broker_passport(data: &[u8]) {
         let _ = read_passport(text);
     }
 }
+
+/// The relay's bodies, for a launch session and for a measurement: read or refused.
+pub(crate) fn sev_requests(data: &[u8]) {
+    let _ = sealpod_broker::sev::read_session(data);
+    let _ = sealpod_broker::sev::read_measurement(data);
+}

@@ -53,12 +53,6 @@ pub(crate) async fn appraise(
     let stored = tx.connection(id).await?.ok_or_else(unknown)?;
     let (key, launched) = stored.secret.split_first_chunk::<CONNECTION_KEY>().ok_or_else(unknown)?;
     let launched = Launched::from_bytes(launched).map_err(|error| failed(&error))?;
-    if named.key_id.as_str() != stored.key_id {
-        return Err(Refused::new(
-            Code::HostData,
-            "init-data names another key than the one that the guest was launched for",
-        ));
-    }
     let appraised = launched.connect(key, &session, &mac)?;
     if !tx.bind_connection(id, &bound.thumbprint).await? {
         return Err(Refused::new(

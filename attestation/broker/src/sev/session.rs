@@ -29,7 +29,7 @@ pub(crate) async fn open(
     now: SystemTime,
 ) -> Result<SessionAnswer, Refused> {
     let Asked { platform, cpu0_id, es, init_data, named } = Asked::read(request)?;
-    let (collateral, note) = collateral(broker, cpu0_id.as_ref(), now).await;
+    let (collateral, note) = collateral(broker, platform.needs_cek(), cpu0_id.as_ref(), now).await;
     // Before the database is asked for anything: only for platforms that someone vouches for.
     let checked = platform.check_chain(broker.sev_anchors(), &collateral).map_err(|denial| {
         let refused = Refused::from(denial);
@@ -97,12 +97,14 @@ fn guest_policy(policy: &ReleasePolicy, platform: &ChainChecked, es: bool) -> Re
 /// AMD's certificates for the platform, and what is missing of them.
 async fn collateral(
     broker: &Broker,
+    needs_cek: bool,
     cpu0_id: Option<&[u8; 64]>,
     now: SystemTime,
 ) -> (Collateral, Option<String>) {
-    let Some(id) = cpu0_id else {
+    let Some(id) = cpu0_id.filter(|_| needs_cek) else {
         let authorities = broker.collateral().sev_authorities(now, broker.collateral_wait()).await;
-        return (Collateral { authorities, cek: None }, Some("the relay didn't say cpu0_id".to_owned()));
+        let note = needs_cek.then(|| "the relay didn't say cpu0_id".to_owned());
+        return (Collateral { authorities, cek: None }, note);
     };
     let collateral::Sev { cek, authorities, note } =
         broker.collateral().sev(id, now, broker.collateral_wait()).await;

@@ -38,3 +38,27 @@ async fn passports() {
         bodies::broker_passport(&changed);
     }
 }
+
+#[tokio::test]
+async fn relays_bodies() {
+    let world = crate::host::world(true).await;
+    let pushed = world.owner.sealed("web", 1);
+    let request = crate::host::session_request(&crate::host::platform(&[]), &pushed, true);
+    let body = serde_json::to_vec(&request).unwrap();
+    assert!(sealpod_broker::sev::read_session(&body));
+    for at in (0..body.len()).step_by(61) {
+        let mut changed = body.clone();
+        changed[at] ^= 0x15;
+        bodies::sev_requests(&changed);
+        bodies::sev_requests(&body[..at]);
+    }
+    let body = br#"{"session":"00112233445566778899aabbccddeeff","api_major":1,"api_minor":55,"build":29,"policy":63,"measurement":""#;
+    let body = [body.as_slice(), "A".repeat(64).as_bytes(), b"\"}"].concat();
+    assert!(sealpod_broker::sev::read_measurement(&body));
+    for at in 0..body.len() {
+        let mut changed = body.clone();
+        changed[at] ^= 0x15;
+        bodies::sev_requests(&changed);
+        bodies::sev_requests(&body[..at]);
+    }
+}

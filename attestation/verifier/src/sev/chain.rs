@@ -58,6 +58,11 @@ impl Platform {
         })
     }
 
+    /// Whether AMD's copy of the CEK is needed: the host's has no signature of AMD's.
+    pub fn needs_cek(&self) -> bool {
+        self.chain.cek.signature(Usage::Ask).is_none()
+    }
+
     /// Checks every signature up to a trusted root, and that every key is a point on its curve.
     ///
     /// # Errors
