@@ -4,8 +4,8 @@
 #![allow(dead_code)] // Each target uses one of them.
 
 use tee_evidence::sev::{
-    Authority, CertChain, Certificate, Measurement, SecretEntry, SecretHeader, SecretTable, SessionBlob, Unsigned,
-    Usage,
+    Authority, CertChain, Certificate, Measurement, SecretEntry, SecretHeader, SecretTable, SessionBlob,
+    Unsigned, Usage,
 };
 
 /// Certificates of a platform, its chain, and AMD's own.

@@ -16,7 +16,7 @@ fn certificate(usage: Usage, by: [Option<Usage>; 2]) -> Vec<u8> {
     let algorithm = if usage == Usage::Pdh { Algorithm::EcdhSha256 } else { Algorithm::EcdsaSha256 };
     let unsigned = Unsigned { api: (1, 55), usage, algorithm, key: Point { x: [1; 48], y: [2; 48] } };
     let sign = |by| Signature::from_ecdsa(by, Algorithm::EcdsaSha256, &[3; 96]);
-    Certificate::assemble(&unsigned, by.map(|by| by.map(sign))).to_vec()
+    Certificate::assemble(&unsigned, &by.map(|by| by.map(sign))).to_vec()
 }
 
 fn chain() -> Vec<u8> {
@@ -34,7 +34,8 @@ fn authorities() -> Vec<u8> {
 }
 
 fn table() -> Vec<u8> {
-    let entries = [SecretEntry { guid: Guid::new(1), data: b"a" }, SecretEntry { guid: Guid::new(2), data: &[7; 90] }];
+    let entries =
+        [SecretEntry { guid: Guid::new(1), data: b"a" }, SecretEntry { guid: Guid::new(2), data: &[7; 90] }];
     let mut out = vec![0; SecretTable::len(&entries).unwrap()];
     SecretTable::write(&entries, &mut out).unwrap();
     out

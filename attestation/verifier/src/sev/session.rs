@@ -87,7 +87,7 @@ impl ChainChecked {
         // The platform takes the key alone from it: nothing signs it.
         let godh = Unsigned { api: (0, 0), usage: Usage::Pdh, algorithm: Algorithm::EcdhSha256, key: public };
         let files = LaunchFiles {
-            godh: Box::new(Certificate::assemble(&godh, [None, None])),
+            godh: Box::new(Certificate::assemble(&godh, &[None, None])),
             session: blob.to_bytes(),
         };
         let Self { product, trust, chip, checks, .. } = self;

@@ -366,7 +366,7 @@ impl Certificate {
     }
 
     /// Puts a certificate together; slots are filled from the first.
-    pub fn assemble(unsigned: &Unsigned, signatures: [Option<Signature>; 2]) -> [u8; Self::LEN] {
+    pub fn assemble(unsigned: &Unsigned, signatures: &[Option<Signature>; 2]) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         out[..Self::BODY].copy_from_slice(&unsigned.body());
         for (slot, signature) in signatures.iter().enumerate() {

@@ -136,7 +136,7 @@ fn each_signature_of_another_key_is_refused() {
             algorithm: good.algorithm(),
             key: *good.key(),
         };
-        *place = Certificate::assemble(&unsigned, [Some(forged), other]).to_vec();
+        *place = Certificate::assemble(&unsigned, &[Some(forged), other]).to_vec();
         chain_refused(&hardware, &format!("{usage} is not signed by its {by}"));
     }
 }
@@ -264,7 +264,7 @@ fn a_signature_under_another_algorithms_name_is_refused() {
     let good = Certificate::parse(&hardware.cek).unwrap();
     let unsigned = hardware.unsigned(Usage::Cek, *good.key());
     let signature = Signature::from_rsa(Usage::Ask, Algorithm::RsaSha384, &rsa_sign(ASK, &unsigned.body()));
-    hardware.cek = Certificate::assemble(&unsigned, [signature, None]).to_vec();
+    hardware.cek = Certificate::assemble(&unsigned, &[signature, None]).to_vec();
     chain_refused(&hardware, "signed by none of the");
 }
 

@@ -143,20 +143,20 @@ impl Platform {
             let algorithm = if *by == Usage::Cek { Algorithm::EcdsaSha384 } else { Algorithm::EcdsaSha256 };
             ecdsa(key, *by, algorithm, &unsigned.body())
         });
-        Certificate::assemble(&unsigned, [slots.next(), slots.next()]).to_vec()
+        Certificate::assemble(&unsigned, &[slots.next(), slots.next()]).to_vec()
     }
 
     pub(crate) fn cek_signed_by(&self, ask: usize) -> Vec<u8> {
         let unsigned = self.unsigned(Usage::Cek, point(&self.cek_key.verifying_key().into()));
         let signature = rsa_sign(ask, &unsigned.body());
         let signature = Signature::from_rsa(Usage::Ask, Algorithm::RsaSha256, &signature);
-        Certificate::assemble(&unsigned, [signature, None]).to_vec()
+        Certificate::assemble(&unsigned, &[signature, None]).to_vec()
     }
 
     /// The CEK as firmware exports it.
     pub(crate) fn cek_unsigned(&self) -> Vec<u8> {
         let unsigned = self.unsigned(Usage::Cek, point(&self.cek_key.verifying_key().into()));
-        Certificate::assemble(&unsigned, [None, None]).to_vec()
+        Certificate::assemble(&unsigned, &[None, None]).to_vec()
     }
 
     /// `cert-chain` of `query-sev-capabilities`.

@@ -3,6 +3,8 @@
 use super::*;
 use crate::Check;
 
+type Change = fn(&mut SevReference);
+
 fn refused(bits: u32, reference: &ReferenceValues) -> Denial {
     measured(bits).0.appraised().grant(reference).unwrap_err()
 }
@@ -46,7 +48,7 @@ fn a_policy_without_the_section_is_refused() {
 
 #[test]
 fn firmware_below_the_minimum_is_refused() {
-    let cases: [(fn(&mut SevReference), bool); 6] = [
+    let cases: [(Change, bool); 6] = [
         (|sev| sev.minimum_build = 7, false),
         (|sev| sev.minimum_api.minor = 52, false),
         (|sev| sev.minimum_api = FirmwareApi { major: 2, minor: 0 }, false),

@@ -116,6 +116,9 @@ fn says(api: (u8, u8), build: u8, policy: u32, value: &[u8]) -> Launch {
     }
 }
 
+/// API version, build, policy, launch digest, and what LAUNCH_MEASURE gave.
+type Case<'a> = ((u8, u8), u8, u32, Vec<u8>, &'a str);
+
 #[test]
 fn published_measurements_are_accepted() {
     let Some(root) = root() else { return };
@@ -135,7 +138,7 @@ fn published_measurements_are_accepted() {
         guest_features: 0,
     };
     let es = [firmware.clone(), read("vmsa0.bin"), read("vmsa1.bin").repeat(3)].concat();
-    let cases: [((u8, u8), u8, u32, Vec<u8>, &str); 4] = [
+    let cases: [Case<'_>; 4] = [
         (
             (1, 40),
             40,

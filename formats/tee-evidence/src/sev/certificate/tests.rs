@@ -10,7 +10,7 @@ const KEY: Point = Point { x: [0xa1; 48], y: [0xb2; 48] };
 fn pek() -> [u8; Certificate::LEN] {
     let unsigned = Unsigned { api: (1, 51), usage: Usage::Pek, algorithm: Algorithm::EcdsaSha256, key: KEY };
     let signature = |by, byte| Some(Signature::from_ecdsa(by, Algorithm::EcdsaSha256, &[byte; 96]));
-    Certificate::assemble(&unsigned, [signature(Usage::Oca, 1), signature(Usage::Cek, 2)])
+    Certificate::assemble(&unsigned, &[signature(Usage::Oca, 1), signature(Usage::Cek, 2)])
 }
 
 fn changed(at: usize, value: u32) -> Result<Certificate, CertificateError> {
@@ -118,10 +118,7 @@ fn real_platforms_certificates_read_and_write_back() {
                 algorithm: certificate.algorithm(),
                 key: *certificate.key(),
             };
-            assert_eq!(
-                Certificate::assemble(&unsigned, certificate.signatures.clone()),
-                *certificate.bytes()
-            );
+            assert_eq!(Certificate::assemble(&unsigned, &certificate.signatures), *certificate.bytes());
         }
         assert_eq!(pdh.algorithm(), Algorithm::EcdhSha256);
         let len = if platform == "naples" { 256 } else { 512 };
