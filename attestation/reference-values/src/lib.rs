@@ -5,6 +5,7 @@
 mod snp;
 
 use protocols::owner::{LaunchDigest, PefPolicy, PolicyTee, ReleasePolicy, Releases};
+pub use snp::product;
 use tee_evidence::sev::FirmwareApi;
 use verifier::{PefReference, ReferenceValues, SevReference, TeeKind};
 

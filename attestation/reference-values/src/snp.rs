@@ -72,6 +72,19 @@ const fn line(product: SnpProduct) -> Line {
     }
 }
 
+/// What policies call a line of processors.
+pub const fn product(line: Line) -> SnpProduct {
+    match line {
+        Line::Milan => SnpProduct::Milan,
+        Line::MilanX => SnpProduct::MilanX,
+        Line::Genoa => SnpProduct::Genoa,
+        Line::GenoaX => SnpProduct::GenoaX,
+        Line::Bergamo => SnpProduct::Bergamo,
+        Line::Turin => SnpProduct::Turin,
+        Line::TurinDense => SnpProduct::TurinDense,
+    }
+}
+
 /// Who denies a product by its own name means all of its lines: they share root and firmware.
 const fn whole_product(product: SnpProduct) -> Option<Product> {
     match product {
@@ -153,6 +166,13 @@ mod tests {
             require_rapl_disabled: true,
         };
         assert_eq!(reference(&policy).unwrap(), expected);
+    }
+
+    #[test]
+    fn lines_have_one_name() {
+        for name in Line::ALL {
+            assert_eq!(line(product(name)), name);
+        }
     }
 
     #[test]

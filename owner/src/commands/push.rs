@@ -1,5 +1,7 @@
 //! `sealpod push`: the key with its signed registration, and a release policy.
 
+mod minimum;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +15,8 @@ use protocols::owner::{
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub(crate) use minimum::TcbMinimum;
 
 use super::measure::Measurement;
 use super::resource::Signed;
@@ -37,26 +41,6 @@ pub(crate) struct KeyFile {
 
 /// Layout of key files.
 pub(crate) const KEY_FILE_VERSION: u32 = 1;
-
-/// `--minimum-tcb`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TcbMinimum(MinimumTcb);
-
-impl FromStr for TcbMinimum {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Result<Vec<u8>, _> = text.split(',').map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&[bootloader, tee, snp, microcode]) => {
-                Ok(Self(MinimumTcb { bootloader, tee, snp, microcode, fmc: None }))
-            }
-            Ok(&[bootloader, tee, snp, microcode, fmc]) => {
-                Ok(Self(MinimumTcb { bootloader, tee, snp, microcode, fmc: Some(fmc) }))
-            }
-            _ => Err("four or five numbers from 0 to 255 are needed, such as 3,0,8,115".into()),
-        }
-    }
-}
 
 /// `--minimum-sev`.
 #[derive(Debug, Clone, Copy)]
@@ -207,8 +191,8 @@ fn policy(args: &PushArgs, minimum_revision: u64) -> Result<Option<ReleasePolicy
 
 /// An old firmware may have holes that attestation can't see past: the owner has to say what is new enough.
 fn snp_policy(args: &PushArgs, tee: &[PolicyTee]) -> Result<SnpPolicy> {
-    let minimum_tcb = match args.minimum_tcb {
-        Some(TcbMinimum(minimum)) => minimum,
+    let minimum_tcb = match &args.minimum_tcb {
+        Some(minimum) => return minimum.policy(),
         None if tee.contains(&PolicyTee::Snp) => {
             anyhow::bail!(
                 "--minimum-tcb is needed for hardware: the lowest versions you trust, such as 3,0,8,115"
