@@ -215,3 +215,48 @@ fn sev_policy(args: &PushArgs, tee: &[PolicyTee]) -> Result<SevPolicy> {
     };
     Ok(SevPolicy { minimum_api, minimum_build, secret: args.sev_secret.unwrap_or_default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sev_minima_have_one_form() {
+        let read = |text: &str| {
+            text.parse::<SevMinimum>().map(|SevMinimum(api, build)| (api.major, api.minor, build))
+        };
+        assert_eq!(read("1.51,6"), Ok((1, 51, 6)));
+        assert_eq!(read("1.51"), Ok((1, 51, 0)));
+        for wrong in ["", "1", "1.51,", "1.51,256", "1.051", "1,51", "1.51,6,7"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            (sev_secret("bundle"), sev_secret("connection")),
+            (Ok(SevSecret::Bundle), Ok(SevSecret::Connection))
+        );
+        assert!(sev_secret("key").is_err());
+    }
+
+    #[test]
+    fn hardware_needs_a_minimum() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            push: PushArgs,
+        }
+        let args = |more: &[&str]| {
+            Line::try_parse_from([&["push", "key.json", "--measurement", "m.json"], more].concat())
+                .map(|line| line.push)
+        };
+        let none = args(&[]).unwrap();
+        for tee in [PolicyTee::Sev, PolicyTee::SevEs] {
+            assert!(sev_policy(&none, &[tee]).unwrap_err().to_string().contains("--minimum-sev"));
+        }
+        assert!(sev_policy(&none, &[PolicyTee::SevEsEmulated]).is_ok());
+        let some = args(&["--minimum-sev", "1.51,6", "--sev-secret", "bundle"]).unwrap();
+        let policy = sev_policy(&some, &[PolicyTee::SevEs]).unwrap();
+        assert_eq!((policy.minimum_api, policy.minimum_build), (ApiVersion { major: 1, minor: 51 }, 6));
+        assert_eq!(policy.secret, SevSecret::Bundle);
+    }
+}
