@@ -57,13 +57,16 @@ enum Detail {
     /// Certificate of a report-signing key.
     Vek(Certificate),
     /// Signing key and root.
-    Chain {
-        ask: Certificate,
-        ark: Certificate,
-    },
+    Chain(Box<Pair>),
     Crl(Crl),
     /// SEV's binary certificates.
     Sev,
+}
+
+#[derive(Debug)]
+struct Pair {
+    ask: Certificate,
+    ark: Certificate,
 }
 
 impl Item {
@@ -78,7 +81,7 @@ impl Item {
             return Err(ItemError::Length(bytes.len()));
         }
         let above = || match (key.chain(), chain.map(|chain| &chain.detail)) {
-            (_, Some(Detail::Chain { ask, ark })) => Ok((ask, ark)),
+            (_, Some(Detail::Chain(pair))) => Ok((&pair.ask, &pair.ark)),
             (Some(missing), _) => Err(ItemError::NoChain(missing)),
             (None, _) => Err(ItemError::NoChain(key.clone())),
         };
@@ -92,7 +95,7 @@ impl Item {
             Key::Chain(product, line) => {
                 let (ask, ark) = pem_pair(bytes)?;
                 check_chain(*product, *line, &ask, &ark, roots)?;
-                (bytes.to_vec(), Detail::Chain { ask, ark })
+                (bytes.to_vec(), Detail::Chain(Box::new(Pair { ask, ark })))
             }
             Key::Crl(..) => {
                 let crl = Crl::parse(bytes)?;
@@ -129,7 +132,7 @@ impl Item {
 
     pub(crate) fn chain(&self) -> Option<(&Certificate, &Certificate)> {
         match &self.detail {
-            Detail::Chain { ask, ark } => Some((ask, ark)),
+            Detail::Chain(pair) => Some((&pair.ask, &pair.ark)),
             _ => None,
         }
     }
@@ -146,7 +149,8 @@ impl Item {
     #[must_use]
     pub fn good(&self) -> Option<(SystemTime, SystemTime)> {
         match &self.detail {
-            Detail::Vek(certificate) | Detail::Chain { ask: certificate, .. } => Some(certificate.valid()),
+            Detail::Vek(certificate) => Some(certificate.valid()),
+            Detail::Chain(pair) => Some(pair.ask.valid()),
             Detail::Crl(crl) => Some((crl.this_update, crl.next_update)),
             Detail::Sev => None,
         }

@@ -139,7 +139,7 @@ impl Collateral {
         for key in [Some(vcek.clone()), vcek.chain(), crl].into_iter().flatten() {
             let found = self.get(&key, Reach::Service, now, wait).await;
             let (Some(item), None) = (found.item, &found.note) else {
-                let note = found.note.unwrap_or_else(|| Note { key, why: Why::NotCached });
+                let note = found.note.unwrap_or(Note { key, why: Why::NotCached });
                 return Err(CertificateTableError::Missing(note));
             };
             match item.chain() {
