@@ -41,13 +41,21 @@ impl Stage {
     /// # Errors
     /// When a step fails, with what it printed.
     pub fn set_in(world: World, manifest: &Path, grants: &[&str]) -> Result<Self> {
+        Self::set_with(world, manifest, grants, &[])
+    }
+
+    /// The same with more arguments for `sealpod push`.
+    ///
+    /// # Errors
+    /// When a step fails, with what it printed.
+    pub fn set_with(world: World, manifest: &Path, grants: &[&str], push: &[&str]) -> Result<Self> {
         let owner = world.enrolled_owner("acme")?;
         let (guest, measurement) =
             (world.guest_manifest("guest", None)?, world.directory().join("measurement.json"));
         owner.measure(&guest, &measurement)?;
         let sealed =
             owner.seal(manifest, &world.directory().join("pod-sealed.yaml"), world.registry(), grants)?;
-        owner.push(&sealed, &measurement)?;
+        owner.push_with(&sealed, &measurement, push)?;
         Ok(Self { world, owner, sealed, guest, measurement })
     }
 

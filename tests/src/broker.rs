@@ -8,9 +8,39 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::installation::Installation;
+use crate::machine::Machine;
 use crate::process::{Daemon, Finished, free_address};
 use crate::small_disk::SmallDisk;
 use crate::world::BROKER_NAME;
+
+/// Which emulated roots a broker's configuration names.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// `trust.emulated_roots`.
+    pub roots: Vec<PathBuf>,
+    /// `trust.emulated_sev_arks`.
+    pub sev_arks: Vec<PathBuf>,
+}
+
+impl Trust {
+    /// That of the emulated machine in `chip`.
+    #[must_use]
+    pub fn of(machine: Machine, chip: &Path) -> Self {
+        match machine.is_sev() {
+            true => Self { roots: Vec::new(), sev_arks: vec![chip.join("sev-ask-ark.cert")] },
+            false => Self { roots: vec![chip.join("ark.pem")], sev_arks: Vec::new() },
+        }
+    }
+
+    /// The configuration's table.
+    fn table(&self) -> String {
+        let mut text = format!("[trust]\nemulated_roots = {:?}\n", self.roots);
+        if !self.sev_arks.is_empty() {
+            text += &format!("emulated_sev_arks = {:?}\n", self.sev_arks);
+        }
+        text
+    }
+}
 
 /// The broker daemon; dropping it ends it.
 #[derive(Debug)]
@@ -30,12 +60,8 @@ impl Broker {
     ///
     /// # Errors
     /// When the broker can't be initialised or started.
-    pub fn start(
-        installation: &Installation,
-        directory: &Path,
-        emulated_root: Option<&Path>,
-    ) -> Result<Self> {
-        Self::start_on(None, installation, directory, emulated_root)
+    pub fn start(installation: &Installation, directory: &Path, trust: &Trust) -> Result<Self> {
+        Self::start_on(None, installation, directory, trust)
     }
 
     /// The same with the state on a disk that can be full.
@@ -46,17 +72,16 @@ impl Broker {
         disk: Option<SmallDisk>,
         installation: &Installation,
         directory: &Path,
-        emulated_root: Option<&Path>,
+        trust: &Trust,
     ) -> Result<Self> {
         fs::create_dir_all(directory).context("cannot make the broker's directory")?;
         let program = installation.binary("sealpod-broker");
         let state = disk.as_ref().map_or(directory, SmallDisk::path).join("state");
         let address = free_address()?;
-        let roots: Vec<&Path> = emulated_root.into_iter().collect();
         let configuration = directory.join("broker.toml");
         let text = format!(
-            "listen = \"{address}\"\nstate = {state:?}\nserver_names = [\"{BROKER_NAME}\", \"localhost\"]\n\n\
-             [trust]\nemulated_roots = {roots:?}\n"
+            "listen = \"{address}\"\nstate = {state:?}\nserver_names = [\"{BROKER_NAME}\", \"localhost\"]\n\n{}",
+            trust.table()
         );
         fs::write(&configuration, text).context("cannot write the broker's configuration")?;
         let log = directory.join("log");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use launcher::pod::{HostView, HostileKnobs, Patience, Pod, PodError, PodRun};
-use launcher::{BootOptions, Disk, Guest, GuestManifest, SevOptions};
+use launcher::{BootError, BootOptions, Disk, Guest, GuestManifest, SevOptions};
 use protocols::refusal::Refusal;
 use sealed_spec::initdata::{self, Initdata, annotation, device};
 
@@ -130,7 +130,11 @@ impl Host {
     /// # Errors
     /// When the guest doesn't come up, when something else than a refusal stops the pod, and when nothing does.
     pub async fn refusal(&self, state: &Path) -> Result<Refusal> {
-        let mut running = self.boot(state).await?;
+        let mut running = match self.boot(state).await {
+            Ok(running) => running,
+            // A guest whose launch is refused doesn't come up.
+            Err(error) => return refused_launch(&error).ok_or(error),
+        };
         let stopped = running.start_everything().await;
         let console = running.console();
         running.end().await?;
@@ -142,6 +146,12 @@ impl Host {
             },
         }
     }
+}
+
+/// What the relay said that launched the guest.
+fn refused_launch(error: &anyhow::Error) -> Option<Refusal> {
+    let Some(BootError::Ended { qemu, .. }) = error.downcast_ref() else { return None };
+    qemu.lines().find_map(|line| Refusal::parse(&line[line.find("sealpod[")?..]))
 }
 
 impl Running {

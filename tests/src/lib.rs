@@ -11,6 +11,7 @@ pub mod image;
 pub mod installation;
 pub mod kata;
 pub mod lifecycle;
+pub mod machine;
 pub mod mutate;
 pub mod owner;
 pub mod pattern;

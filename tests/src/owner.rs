@@ -100,8 +100,16 @@ impl Owner {
     /// # Errors
     /// With what the command printed.
     pub fn push(&self, sealed: &Sealed, measurement: &Path) -> Result<String> {
+        self.push_with(sealed, measurement, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// With what the command printed.
+    pub fn push_with(&self, sealed: &Sealed, measurement: &Path, arguments: &[&str]) -> Result<String> {
         let mut command = self.command("push");
-        command.arg(&sealed.key).arg("--measurement").arg(measurement);
+        command.arg(&sealed.key).arg("--measurement").arg(measurement).args(arguments);
         Finished::of(&mut command)?.success("sealpod push")
     }
 

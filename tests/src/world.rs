@@ -7,8 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Trust};
 use crate::installation::Installation;
+use crate::machine::Machine;
 use crate::owner::Owner;
 use crate::process::{Daemon, Finished};
 use crate::registry::Registry;
@@ -27,6 +28,7 @@ pub struct World {
     broker: Broker,
     registry: Registry,
     installation: Installation,
+    machine: Machine,
     directory: TempDir,
 }
 
@@ -39,11 +41,23 @@ impl World {
         Self::start_on(None, progress)
     }
 
+    /// The same with machines of another kind.
+    ///
+    /// # Errors
+    /// When a program or file is missing or fails, with what it printed.
+    pub fn start_machine(machine: Machine) -> Result<Self> {
+        Self::start_with(machine, None, &mut |_| {})
+    }
+
     /// The same with the broker's state on a disk that can be full.
     ///
     /// # Errors
     /// When a program or file is missing or fails, with what it printed.
     pub fn start_on(disk: Option<SmallDisk>, progress: &mut dyn FnMut(&str)) -> Result<Self> {
+        Self::start_with(Machine::MILAN, disk, progress)
+    }
+
+    fn start_with(machine: Machine, disk: Option<SmallDisk>, progress: &mut dyn FnMut(&str)) -> Result<Self> {
         let installation = Installation::find()?;
         let directory =
             tempfile::Builder::new().prefix("sealpod-").tempdir().context("cannot make a directory")?;
@@ -54,18 +68,19 @@ impl World {
 
         progress("an emulated AMD secure processor with a root of its own");
         let chip = root.join("chip");
-        Finished::of(
-            Command::new(installation.binary("sealpod-emulator")).arg("init").arg("--state").arg(&chip),
-        )?
-        .success("sealpod-emulator init")?;
+        let mut command = Command::new(installation.binary("sealpod-emulator"));
+        command.arg("init").arg("--state").arg(&chip).args(["--product", machine.product]);
+        if machine.is_sev() {
+            command.arg("--sev");
+        }
+        Finished::of(&mut command)?.success("sealpod-emulator init")?;
 
         progress("the attestation broker, which trusts that emulated root by its configuration");
-        let broker =
-            Broker::start_on(disk, &installation, &root.join("broker"), Some(&chip.join("ark.pem")))?;
+        let broker = Broker::start_on(disk, &installation, &root.join("broker"), &Trust::of(machine, &chip))?;
 
         progress("the relay: a byte pipe from guests to the broker, without keys");
         let relay = start_relay(&installation, root, "relay", &broker)?;
-        Ok(Self { relay, broker, registry, installation, directory })
+        Ok(Self { relay, broker, registry, installation, machine, directory })
     }
 
     /// The built programs and guest files.
@@ -133,11 +148,13 @@ impl World {
         let file = |name: &str| self.installation.guest_file(name);
         let default = file("initrd-test.img");
         let text = format!(
-            "firmware = {:?}\nkernel = {:?}\ninitrd = {:?}\nvcpus = 1\nmemory_mib = 512\ncpu_model = {CPU_MODEL:?}\n\n\
-             [platform]\nkind = \"snp-emulated\"\nemulator = {:?}\nstate = {:?}\n",
+            "firmware = {:?}\nkernel = {:?}\ninitrd = {:?}\nvcpus = 1\nmemory_mib = 512\ncpu_model = {:?}\n\n\
+             [platform]\nkind = {:?}\nemulator = {:?}\nstate = {:?}\n",
             file("firmware.fd"),
             file("bzImage"),
             initrd.unwrap_or(&default),
+            self.machine.cpu_model,
+            self.machine.kind,
             self.installation.binary("sealpod-emulator"),
             self.directory.path().join("chip"),
         );
@@ -170,7 +187,7 @@ impl World {
         let broker = Broker::start(
             &self.installation,
             &root.join("broker-in-between"),
-            Some(&root.join("chip/ark.pem")),
+            &Trust::of(self.machine, &root.join("chip")),
         )?;
         let relay = start_relay(&self.installation, root, "relay-in-between", &broker)?;
         Ok((broker, relay, socket_of(root, "relay-in-between")))

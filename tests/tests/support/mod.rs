@@ -7,6 +7,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use sealpod_tests::attempt::Stage;
 use sealpod_tests::host::Host;
 use sealpod_tests::installation::Installation;
+use sealpod_tests::machine::Machine;
+use sealpod_tests::world::World;
 
 /// Two cores carry two emulated guests and what runs beside them.
 const AT_ONCE: usize = 2;
@@ -40,6 +42,11 @@ pub(crate) fn stage(grants: &[&str]) -> Stage {
 
 /// A pod that waits, with some commands granted, and the honest host that runs it.
 pub(crate) fn inspected(arguments: &[&str]) -> (Stage, Host) {
+    inspected_on(Machine::MILAN, arguments, &[])
+}
+
+/// The same on other machines, and with more arguments for `sealpod push`.
+pub(crate) fn inspected_on(machine: Machine, arguments: &[&str], push: &[&str]) -> (Stage, Host) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/inspected.yaml");
     let granted = [
         "env",
@@ -57,7 +64,8 @@ pub(crate) fn inspected(arguments: &[&str]) -> (Stage, Host) {
         all.extend(["--grant-exec", grant]);
     }
     all.extend(arguments);
-    let stage = Stage::set(&path, &all, &mut |_| {}).unwrap();
+    let world = World::start_machine(machine).unwrap();
+    let stage = Stage::set_with(world, &path, &all, push).unwrap();
     let host = stage.honest_host().unwrap();
     (stage, host)
 }
