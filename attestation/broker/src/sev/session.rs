@@ -29,6 +29,22 @@ pub(crate) async fn open(
     now: SystemTime,
 ) -> Result<SessionAnswer, Refused> {
     let Asked { platform, cpu0_id, es, init_data, named } = Asked::read(request)?;
+    let uri: ResourceUri = named
+        .key_id
+        .as_str()
+        .parse()
+        .map_err(|_| nothing_to_release().because("the guest's key id is no address"))?;
+    let claim = Claim {
+        sealed_spec: named.sealed_spec.to_string(),
+        init_data: Some(format!("sha256:{}", hex::encode(init_data))),
+    };
+    if platform.needs_cek() {
+        // AMD's service may be asked: not for whoever comes without a guest that is registered for such platforms.
+        let policy = entitled(&mut broker.store().begin().await?, &claim, &uri).await?.policy;
+        if policy.policy.sev.is_none() {
+            return Err(not_named(&policy.policy, if es { TeeKind::SevEs } else { TeeKind::Sev }, es));
+        }
+    }
     let (collateral, note) = collateral(broker, platform.needs_cek(), cpu0_id.as_ref(), now).await;
     // Before the database is asked for anything: only for platforms that someone vouches for.
     let checked = platform.check_chain(broker.sev_anchors(), &collateral).map_err(|denial| {
@@ -39,28 +55,20 @@ pub(crate) async fn open(
         }
     })?;
 
-    let uri: ResourceUri = named
-        .key_id
-        .as_str()
-        .parse()
-        .map_err(|_| nothing_to_release().because("the guest's key id is no address"))?;
-    let claim = Claim {
-        sealed_spec: named.sealed_spec.to_string(),
-        init_data: Some(format!("sha256:{}", hex::encode(init_data))),
-    };
     let mut tx = broker.store().begin().await?;
     let entitled = entitled(&mut tx, &claim, &uri).await?;
     let policy = guest_policy(&entitled.policy.policy, &checked, es)?;
+    let chip = hex::encode(checked.chip());
     let (session, files) = checked
         .open_session(policy, init_data, *named.sealed_spec.as_bytes(), &mut random)
         .map_err(|error| failed(&error))?;
     let stored = session.to_bytes().map_err(|error| failed(&error))?;
     let id = random_id()?;
     let address = share_of(address).to_string();
-    if !tx.open_launch(&id, &uri.to_string(), &address, &stored).await? {
+    if !tx.open_launch(&id, (&uri.to_string(), &chip), &address, &stored).await? {
         return Err(Refused::new(
             Code::Overloaded,
-            "too many launch sessions wait for their measurement; try again when some are measured or have expired",
+            "too many launch sessions of this address wait for their measurement; try again when some are measured or have expired",
         ));
     }
     tx.commit().await?;
@@ -78,20 +86,23 @@ fn guest_policy(policy: &ReleasePolicy, platform: &ChainChecked, es: bool) -> Re
     let kind = platform.tee(es);
     let named = |tee: &PolicyTee| TeeKind::from_name(tee.name()) == Some(kind);
     let Some(sev) = policy.sev.as_ref().filter(|_| policy.tee.iter().any(named)) else {
-        let allowed: Vec<_> = policy.tee.iter().map(|tee| tee.name()).collect();
-        return Err(Refused::new(
-            Code::TeeKind,
-            format!(
-                "the launch is of kind '{}'; the policy allows [{}]. It is weaker than snp, so a policy has to name it: \
-                 {}",
-                kind.name(),
-                allowed.join(", "),
-                weaknesses(es)
-            ),
-        ));
+        return Err(not_named(policy, kind, es));
     };
     let minimum = FirmwareApi { major: sev.minimum_api.major, minor: sev.minimum_api.minor };
     Ok(Policy::new(STRICT | if es { Policy::ES } else { 0 }, minimum))
+}
+
+fn not_named(policy: &ReleasePolicy, kind: TeeKind, es: bool) -> Refused {
+    let allowed: Vec<_> = policy.tee.iter().map(|tee| tee.name()).collect();
+    Refused::new(
+        Code::TeeKind,
+        format!(
+            "the launch is of kind '{}'; the policy allows [{}]. It is weaker than snp, so a policy has to name it: {}",
+            kind.name(),
+            allowed.join(", "),
+            weaknesses(es)
+        ),
+    )
 }
 
 /// AMD's certificates for the platform, and what is missing of them.

@@ -10,10 +10,14 @@ use crate::secrets::Place;
 
 /// Seconds that a session waits for its measurement: a launch takes a few.
 pub(crate) const SESSION_SECONDS: i64 = 600;
-/// Sessions at once.
-pub(crate) const SESSIONS: i64 = 1024;
+/// Sessions of one key at once, so that all are bounded by what owners registered. A platform's certificates and a
+/// guest's initdata are no secrets: whoever shows others' gets sessions that only the real platform can use, so a new
+/// session costs the oldest of the same key on the same chip, and nobody else's launch.
+const SESSIONS_PER_KEY: i64 = 128;
+/// Sessions of one key on one chip at once.
+const SESSIONS_PER_CHIP: i64 = 16;
 /// Sessions at once from one address.
-pub(crate) const SESSIONS_PER_ADDRESS: i64 = 128;
+const SESSIONS_PER_ADDRESS: i64 = 128;
 /// Seconds after which a connection that nobody uses is forgotten.
 const CONNECTION_SECONDS: i64 = 30 * 86_400;
 /// Connections of one key; the one that was used longest ago goes first.
@@ -47,11 +51,12 @@ impl Tx<'_> {
         self.store.master.open(place, sealed).map_err(|source| StoreError::Secret { what, source })
     }
 
-    /// Stores a session. False: there are too many.
+    /// Stores a session, in the place of the oldest one of the same key and chip where there are too many. False: too many
+    /// are of this address.
     pub(crate) async fn open_launch(
         &mut self,
         id: &str,
-        key_id: &str,
+        (key_id, chip): (&str, &str),
         address: &str,
         secret: &[u8],
     ) -> Result<bool, StoreError> {
@@ -64,21 +69,37 @@ impl Tx<'_> {
             .execute(&mut *self.inner)
             .await
             .map_err(query(OPERATION))?;
-        let row = sqlx::query("SELECT COUNT(*), COUNT(*) FILTER (WHERE address = ?) FROM launch_sessions")
+        let open: i64 = sqlx::query("SELECT COUNT(*) FROM launch_sessions WHERE address = ?")
             .bind(address)
             .fetch_one(&mut *self.inner)
             .await
+            .and_then(|row| row.try_get(0))
             .map_err(query(OPERATION))?;
-        let number = |column: usize| row.try_get::<i64, _>(column).map_err(query(OPERATION));
-        if number(0)? >= SESSIONS || number(1)? >= SESSIONS_PER_ADDRESS {
+        if open >= SESSIONS_PER_ADDRESS {
             return Ok(false);
         }
+        // rowid grows with each session, also within a second.
+        sqlx::query(
+            "DELETE FROM launch_sessions WHERE id IN (SELECT id FROM launch_sessions WHERE key_id = ? AND chip = ?
+                ORDER BY opened_at DESC, rowid DESC LIMIT -1 OFFSET ?)
+             OR id IN (SELECT id FROM launch_sessions WHERE key_id = ?
+                ORDER BY opened_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+        )
+        .bind(key_id)
+        .bind(chip)
+        .bind(SESSIONS_PER_CHIP - 1)
+        .bind(key_id)
+        .bind(SESSIONS_PER_KEY - 1)
+        .execute(&mut *self.inner)
+        .await
+        .map_err(query(OPERATION))?;
         let sealed = self.seal(session(id), secret)?;
         sqlx::query(
-            "INSERT INTO launch_sessions (id, key_id, address, opened_at, sealed) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO launch_sessions (id, key_id, chip, address, opened_at, sealed) VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind(id)
         .bind(key_id)
+        .bind(chip)
         .bind(address)
         .bind(now)
         .bind(sealed)

@@ -149,6 +149,7 @@ const LAUNCHES: Migration = Migration {
         "CREATE TABLE launch_sessions (
             id TEXT PRIMARY KEY,
             key_id TEXT NOT NULL REFERENCES registrations,
+            chip TEXT NOT NULL,
             address TEXT NOT NULL,
             opened_at INTEGER NOT NULL,
             sealed BLOB NOT NULL
@@ -161,6 +162,7 @@ const LAUNCHES: Migration = Migration {
             used_at INTEGER NOT NULL,
             sealed BLOB NOT NULL
         ) STRICT",
+        "CREATE INDEX launch_sessions_of_keys ON launch_sessions (key_id, chip, opened_at)",
         "CREATE INDEX launch_connections_of_keys ON launch_connections (key_id, used_at)",
     ],
 };

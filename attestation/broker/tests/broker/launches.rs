@@ -296,22 +296,70 @@ async fn open_from(world: &World, address: [u8; 4], request: &Value) -> Answer {
     world.send_from(address, post(SESSIONS_PATH, request, &[])).await
 }
 
+/// As many sessions of others as a host could have, by whoever has shown their certificates.
+async fn others(world: &World, key_id: &str, address: &str, count: u64) {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let mut database = world.database().await;
+    for n in 0..count {
+        sqlx::query("INSERT INTO launch_sessions VALUES (?, ?, ?, ?, ?, x'00')")
+            .bind(format!("other-{n}"))
+            .bind(key_id)
+            .bind(format!("chip-{n}"))
+            .bind(address)
+            .bind(i64::try_from(now).unwrap() - 60)
+            .execute(&mut database)
+            .await
+            .unwrap();
+    }
+}
+
+async fn waiting(world: &World) -> i64 {
+    let mut database = world.database().await;
+    sqlx::query_scalar("SELECT COUNT(*) FROM launch_sessions").fetch_one(&mut database).await.unwrap()
+}
+
+/// Whoever floods a key and a platform with sessions ends the oldest of those, and nobody else's.
+#[tokio::test]
+async fn a_flood_of_sessions_ends_its_own_oldest() {
+    let world = world(true).await;
+    let pushed = push(&world, allowed()).await;
+    others(&world, pushed.key_id(), "10.9.9.9", 20).await;
+    let first = launched(&world, &pushed, true).await;
+    let second = launched(&world, &pushed, true).await;
+    let request = session_request(&platform(&[]), &pushed, true);
+    for n in 0..15 {
+        assert_eq!(open_from(&world, [10, 0, 1, n], &request).await.status, StatusCode::OK);
+    }
+    assert_eq!(waiting(&world).await, 20 + 16, "the others' are there");
+    assert_eq!(measure(&world, &first.request).await.code(), Code::LaunchSession);
+    assert_eq!(measure(&world, &second.request).await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn sessions_are_bounded_and_forgotten() {
     let world = world(true).await;
     let pushed = push(&world, allowed()).await;
     let request = session_request(&platform(&[]), &pushed, true);
-    for _ in 0..128 {
-        assert_eq!(open_from(&world, [10, 0, 0, 1], &request).await.status, StatusCode::OK);
-    }
+    others(&world, pushed.key_id(), "10.0.0.1", 128).await;
     assert_eq!(open_from(&world, [10, 0, 0, 1], &request).await.code(), Code::Overloaded);
     assert_eq!(open_from(&world, [10, 0, 0, 2], &request).await.status, StatusCode::OK);
+    assert_eq!(waiting(&world).await, 128, "in the place of the key's oldest");
     world.wait(Duration::from_secs(601));
     assert_eq!(open_from(&world, [10, 0, 0, 1], &request).await.status, StatusCode::OK);
-    let mut database = world.database().await;
-    let count: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM launch_sessions").fetch_one(&mut database).await.unwrap();
-    assert_eq!(count, 1);
+    assert_eq!(waiting(&world).await, 1);
+}
+
+/// AMD's service is asked for nobody who comes without a guest that is registered for such platforms.
+#[tokio::test]
+async fn an_exported_cek_is_looked_for_only_for_registered_guests() {
+    let world = world(true).await;
+    push(&world, allowed()).await;
+    let exported = platform(&["unsigned-cek".parse().unwrap()]);
+    let stranger = world.owner.sealed("web", 7);
+    assert_eq!(open(&world, &session_request(&exported, &stranger, true)).await.code(), Code::Resource);
+    let snp = World::new().await;
+    let pushed = snp.push(1).await;
+    assert_eq!(open(&snp, &session_request(&exported, &pushed, true)).await.code(), Code::TeeKind);
 }
 
 /// Nothing that a host sends ends anything but its own request.

@@ -40,6 +40,13 @@ pub struct ChainChecked {
     pub(super) checks: Vec<CheckRecord>,
 }
 
+impl ChainChecked {
+    /// The chip: SHA-256 of its CEK certificate's signed part.
+    pub const fn chip(&self) -> &[u8; 32] {
+        &self.chip
+    }
+}
+
 impl Platform {
     /// Reads what `query-sev-capabilities` hands out: the PDH certificate, and the chain of PEK, OCA and CEK.
     ///
