@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use protocols::refusal::Code;
 use serde_json::json;
 use tokio::sync::mpsc;
+use verifier::Outcome;
 
 use crate::denials::Denials;
 use crate::refused::Refused;
@@ -46,6 +47,8 @@ pub(crate) struct Journal {
 struct Refusals {
     each: Denials,
     all: Denials,
+    /// For evidence that somebody's machine did sign: strangers can't make it, so they can't crowd it out.
+    signed: Denials,
     left_out: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -65,9 +68,14 @@ impl Journal {
     /// Evidence was refused.
     pub(crate) fn refused(&self, address: IpAddr, kind: &'static str, refused: &Refused, now: SystemTime) {
         let address = share_of(address).to_string();
-        let Refusals { each, all, left_out } = &*self.refusals;
+        let Refusals { each, all, signed, left_out } = &*self.refusals;
         let mut left_out = left_out.lock().unwrap_or_else(PoisonError::into_inner);
-        if each.admit(&address, now).is_none() || all.admit("", now).is_none() {
+        let admitted = if is_signed(refused) {
+            signed.admit(&address, now).is_some()
+        } else {
+            each.admit(&address, now).is_some() && all.admit("", now).is_some()
+        };
+        if !admitted {
             *left_out.entry(refused.refusal.code.name()).or_default() += 1;
             return;
         }
@@ -128,6 +136,12 @@ async fn record(
         "left_out_before": left_out,
     });
     tx.record("attestation.refused", address, detail).await
+}
+
+/// Whether what was refused is signed by a machine that a trusted root vouches for.
+fn is_signed(refused: &Refused) -> bool {
+    let checks = refused.denial.iter().flat_map(|denial| &denial.checks);
+    checks.filter(|record| record.outcome == Outcome::Passed).any(|record| record.check == "signature")
 }
 
 /// Whether a refusal is of evidence, and not of a session that was mistaken or ran out.

@@ -23,7 +23,7 @@ use sealed_spec::initdata::{self, Initdata, SealpodConfig};
 use sealed_spec::{KeyId, SpecDigest};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use verifier::{Appraised, Trust};
+use verifier::Appraised;
 
 use crate::broker::Broker;
 use crate::challenge::Challenge;
@@ -159,7 +159,6 @@ impl Attested {
         let verdict = self.appraised.verdict();
         Claims {
             tee,
-            genuine: !verdict.tee.is_emulated() && !matches!(verdict.trust, Trust::Emulated { .. }),
             verdict,
             report_data,
             nonce,

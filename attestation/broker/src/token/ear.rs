@@ -4,6 +4,8 @@ use protocols::rcar::Jwk;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use verifier::{TeeKind, Trust, Verdict};
+
 use super::Claims;
 
 /// The profile's name.
@@ -60,7 +62,8 @@ struct Submodule<'a> {
     evidence: Annotated<'a>,
 }
 
-/// AR4SI (draft-ietf-rats-ar4si) section 2.3: 2 affirming, 0 no claim, 97 hardware not recognised.
+/// AR4SI (draft-ietf-rats-ar4si) section 2.3: 2 affirming, 0 no claim, 32 hardware with known weaknesses, 97
+/// hardware or instance not recognised.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Vector {
@@ -76,9 +79,9 @@ struct Vector {
 
 impl<'a> Submodule<'a> {
     fn of(claims: &'a Claims<'a>) -> Self {
-        let (status, hardware) = if claims.genuine { ("none", 2) } else { ("contraindicated", 97) };
+        let (status, instance_identity, hardware) = assurance(claims.verdict);
         let vector = Vector {
-            instance_identity: hardware,
+            instance_identity,
             configuration: 0,
             executables: 0,
             file_system: 0,
@@ -88,6 +91,17 @@ impl<'a> Submodule<'a> {
             sourced_data: 0,
         };
         Self { status, vector, policy: "sealpod:authenticity", evidence: Annotated(claims) }
+    }
+}
+
+/// Status, instance and hardware for third parties, who don't know this broker's owners: that an owner enrolled a
+/// machine is that owner's word, and says nothing to anyone else.
+fn assurance(verdict: &Verdict) -> (&'static str, i8, i8) {
+    match (verdict.tee, &verdict.trust) {
+        (TeeKind::Snp, Trust::Amd) => ("none", 2, 2),
+        (TeeKind::Sev | TeeKind::SevEs, Trust::Amd) => ("warning", 2, 32),
+        (TeeKind::Pef, Trust::Enrolled { .. }) => ("none", 0, 0),
+        _ => ("contraindicated", 97, 97),
     }
 }
 

@@ -83,8 +83,6 @@ pub enum TokenError {
 pub struct Claims<'a> {
     /// The TEE's name in the protocol.
     pub tee: &'static str,
-    /// Whether a vendor's roots vouch for it.
-    pub genuine: bool,
     /// The verdict on the evidence.
     pub verdict: &'a Verdict,
     /// What the report is bound to.

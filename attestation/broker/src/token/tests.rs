@@ -34,11 +34,10 @@ fn jwk() -> Jwk {
     protocols::rcar::EphemeralKey::generate().unwrap().public_jwk()
 }
 
-fn token(key: &TokenKey, genuine: bool) -> String {
-    let (jwk, verdict) = (jwk(), verdict());
+fn token(key: &TokenKey, tee: TeeKind, trust: Trust) -> String {
+    let (jwk, verdict) = (jwk(), Verdict { tee, trust, ..verdict() });
     let claims = Claims {
         tee: "snp",
-        genuine,
         verdict: &verdict,
         report_data: &[1, 2],
         nonce: "bm9uY2U=",
@@ -57,7 +56,7 @@ fn payload(token: &str) -> Value {
 #[test]
 fn our_token_names_its_session_until_it_expires() {
     let key = key("https://broker.example");
-    let token = token(&key, true);
+    let token = token(&key, TeeKind::Snp, Trust::Amd);
     assert_eq!(key.verify(&token, NOW + LIFETIME - Duration::from_secs(1)), Ok(id()));
     assert_eq!(key.verify(&token, NOW + LIFETIME), Err(TokenError::Expired));
 }
@@ -65,32 +64,58 @@ fn our_token_names_its_session_until_it_expires() {
 #[test]
 fn emulated_evidence_is_contraindicated() {
     let key = key("i");
-    let genuine = payload(&token(&key, true))["submods"]["cpu0"].clone();
+    let genuine = payload(&token(&key, TeeKind::Snp, Trust::Amd))["submods"]["cpu0"].clone();
     assert_eq!(genuine["ear.status"], "none");
     assert_eq!(genuine["ear.veraison.annotated-evidence"]["snp"]["svn"], "7");
     assert_eq!(genuine["ear.veraison.annotated-evidence"]["init_data"], "03".repeat(32));
-    let emulated = payload(&token(&key, false))["submods"]["cpu0"].clone();
-    assert_eq!(emulated["ear.status"], "contraindicated");
-    assert_eq!(emulated["ear.trustworthiness-vector"]["hardware"], 97);
+    let root = Trust::Emulated { common_name: "EMULATED".into(), fingerprint: [0; 32] };
+    for (tee, trust) in [
+        (TeeKind::SnpEmulated, root.clone()),
+        (TeeKind::Snp, root.clone()),
+        (TeeKind::PefEmulated, root),
+        (TeeKind::Sample, Trust::Nobody),
+    ] {
+        let emulated = payload(&token(&key, tee, trust))["submods"]["cpu0"].clone();
+        assert_eq!(emulated["ear.status"], "contraindicated");
+        assert_eq!(emulated["ear.trustworthiness-vector"]["hardware"], 97);
+    }
+}
+
+/// Any owner can enrol a machine of their own making.
+#[test]
+fn what_an_owner_enrolled_is_no_hardware_for_others() {
+    let token = token(&key("i"), TeeKind::Pef, Trust::Enrolled { machines: 1 });
+    let vector = payload(&token)["submods"]["cpu0"]["ear.trustworthiness-vector"].clone();
+    assert_eq!((&vector["hardware"], &vector["instance-identity"]), (&json!(0), &json!(0)));
+}
+
+#[test]
+fn hardware_with_known_weaknesses_is_a_warning() {
+    let token = token(&key("i"), TeeKind::SevEs, Trust::Amd);
+    let cpu = payload(&token)["submods"]["cpu0"].clone();
+    assert_eq!(
+        (&cpu["ear.status"], &cpu["ear.trustworthiness-vector"]["hardware"]),
+        (&json!("warning"), &json!(32))
+    );
 }
 
 #[test]
 fn another_brokers_token_is_refused() {
-    let token = token(&key("i"), true);
+    let token = token(&key("i"), TeeKind::Snp, Trust::Amd);
     assert_eq!(key("i").verify(&token, NOW), Err(TokenError::Foreign));
 }
 
 #[test]
 fn another_issuer_is_refused() {
     let text = TokenKey::generate().unwrap();
-    let token = token(&TokenKey::parse(&text, names("a")).unwrap(), true);
+    let token = token(&TokenKey::parse(&text, names("a")).unwrap(), TeeKind::Snp, Trust::Amd);
     assert_eq!(TokenKey::parse(&text, names("b")).unwrap().verify(&token, NOW), Err(TokenError::Foreign));
 }
 
 #[test]
 fn a_header_that_chooses_is_refused() {
     let key = key("i");
-    let token = token(&key, true);
+    let token = token(&key, TeeKind::Snp, Trust::Amd);
     let rest = token.split_once('.').unwrap().1;
     for header in [
         json!({ "alg": "none", "typ": "JWT" }),
@@ -108,7 +133,7 @@ fn a_header_that_chooses_is_refused() {
 #[test]
 fn a_changed_payload_is_refused() {
     let key = key("i");
-    let token = token(&key, true);
+    let token = token(&key, TeeKind::Snp, Trust::Amd);
     let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     let mut changed = payload(&token);
     changed["exp"] = json!(u64::MAX);
@@ -134,7 +159,7 @@ fn signed(key: &TokenKey, payload: &Value) -> String {
 #[test]
 fn a_claim_that_is_missing_or_wrong_is_refused() {
     let key = key("i");
-    let good = payload(&token(&key, true));
+    let good = payload(&token(&key, TeeKind::Snp, Trust::Amd));
     assert_eq!(key.verify(&signed(&key, &good), NOW), Ok(id()));
     for missing in ["iss", "aud", "exp", "nbf", "jti"] {
         let mut payload = good.clone();
@@ -160,7 +185,7 @@ fn a_claim_that_is_missing_or_wrong_is_refused() {
 #[test]
 fn a_third_party_verifies_with_the_published_keys() {
     let key = key("i");
-    let token = token(&key, true);
+    let token = token(&key, TeeKind::Snp, Trust::Amd);
     let jwk = &key.jwks().unwrap()["keys"][0];
     assert_eq!((&jwk["use"], &jwk["alg"]), (&json!("sig"), &json!("ES256")));
     let header: Value =
