@@ -20,7 +20,7 @@ pub use crate::signing::{KeyError, PublicKey as OwnerPublicKey, SigningKey as Ow
 pub use blob::{BlobDenial, PefBlob};
 pub use policy::{
     ApiVersion, LaunchDigest, MinimumTcb, PefPolicy, PolicyError, PolicyTee, ReleasePolicy, ReleaseWindow,
-    Releases, SevPolicy, SevSecret, SnpPolicy, SnpProduct,
+    Releases, SevPolicy, SevProduct, SevSecret, SnpPolicy, SnpProduct,
 };
 pub use statement::{KEY_KIND, PolicyStatement, Registration, Resource, Retirement};
 

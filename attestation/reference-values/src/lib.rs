@@ -2,12 +2,12 @@
 //! who appraises evidence offline sees what the broker would decide. What a policy doesn't say is not
 //! allowed, and every field of it counts here.
 
+mod sev;
 mod snp;
 
 use protocols::owner::{LaunchDigest, PefPolicy, PolicyTee, ReleasePolicy, Releases};
 pub use snp::product;
-use tee_evidence::sev::FirmwareApi;
-use verifier::{PefReference, ReferenceValues, SevReference, TeeKind};
+use verifier::{PefReference, ReferenceValues, TeeKind};
 
 /// A policy that passed its own validation never fails here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,13 +29,7 @@ pub fn reference_values(policy: &ReleasePolicy) -> Result<ReferenceValues, Mappi
         tee: tee.iter().map(kind).collect::<Result<_, _>>()?,
         launch_digests: launch_digest.iter().map(launch).collect::<Result<_, _>>()?,
         snp: snp.as_ref().map(snp::reference).transpose()?,
-        sev: sev.as_ref().map(|policy| SevReference {
-            // Which secret is injected is the launch's business.
-            minimum_api: FirmwareApi { major: policy.minimum_api.major, minor: policy.minimum_api.minor },
-            minimum_build: policy.minimum_build,
-            required_bits: verifier::sev::STRICT,
-            ..SevReference::default()
-        }),
+        sev: sev.as_ref().map(sev::reference).transpose()?,
         pef: tee
             .iter()
             .any(|tee| tee.is_pef())
@@ -71,6 +65,9 @@ fn launch(allowed: &LaunchDigest) -> Result<verifier::LaunchDigest, MappingError
 
 #[cfg(test)]
 mod tests {
+    use tee_evidence::sev::FirmwareApi;
+    use verifier::SevReference;
+
     use super::*;
 
     fn policy(extra: &str) -> ReferenceValues {
@@ -87,12 +84,15 @@ mod tests {
 
     #[test]
     fn sections_are_there_for_the_kinds_that_are_named() {
-        let sev = policy("tee = [\"sev-es\"]\n[sev]\nminimum_api = \"1.51\"\nminimum_build = 3");
+        let sev = policy(
+            "tee = [\"sev-es\"]\n[sev]\nminimum_api = \"1.51\"\nminimum_build = 3\ndenied_products = [\"naples\"]\ndenied_chips = [\"0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d\"]",
+        );
         let expected = SevReference {
             minimum_api: FirmwareApi { major: 1, minor: 51 },
             minimum_build: 3,
             required_bits: verifier::sev::STRICT,
-            ..SevReference::default()
+            denied_products: vec![verifier::sev::SevProduct::Naples],
+            denied_chips: vec![[13; 32]],
         };
         assert_eq!((sev.snp, sev.sev, sev.pef), (None, Some(expected), None));
         assert_eq!(sev.launch_digests[0].digest, [10; 32]);

@@ -213,7 +213,10 @@ fn sev_policy(args: &PushArgs, tee: &[PolicyTee]) -> Result<SevPolicy> {
         }
         None => SevMinimum(ApiVersion { major: 0, minor: 0 }, 0),
     };
-    Ok(SevPolicy { minimum_api, minimum_build, secret: args.sev_secret.unwrap_or_default() })
+    Ok(SevPolicy {
+        secret: args.sev_secret.unwrap_or_default(),
+        ..SevPolicy::new(minimum_api, minimum_build)
+    })
 }
 
 #[cfg(test)]

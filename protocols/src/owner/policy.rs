@@ -286,6 +286,36 @@ pub struct SevPolicy {
     /// What is injected into the guest.
     #[serde(default)]
     pub secret: SevSecret,
+    /// Products that are not accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_products: Vec<SevProduct>,
+    /// Chips that are not accepted, whose keys got out for one: `chip` in their verdicts, 64 hex digits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_chips: Vec<String>,
+}
+
+impl SevPolicy {
+    /// These minima, a connection's key, and no product or chip denied.
+    pub fn new(minimum_api: ApiVersion, minimum_build: u8) -> Self {
+        let (secret, denied_products, denied_chips) = Default::default();
+        Self { minimum_api, minimum_build, secret, denied_products, denied_chips }
+    }
+}
+
+/// A product with SEV, by the name of its root.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SevProduct {
+    /// EPYC 7001.
+    Naples,
+    /// EPYC 7002.
+    Rome,
+    /// EPYC 7003.
+    Milan,
+    /// EPYC 9004 and 8004.
+    Genoa,
+    /// EPYC 9005.
+    Turin,
 }
 
 /// A SEV firmware's API version. Written "major.minor".
@@ -401,6 +431,9 @@ impl ReleasePolicy {
         self.snp.as_ref().map_or(Ok(()), SnpPolicy::validate)?;
         let machines = self.pef.iter().flat_map(|pef| &pef.machines).cloned().collect::<Vec<_>>();
         list("pef.machines", &machines, |digest| lower_hex(digest, 64))?;
+        if let Some(sev) = &self.sev {
+            list("sev.denied_chips", &sev.denied_chips, |chip| lower_hex(chip, 64))?;
+        }
         self.validate_digests(names(PolicyTee::is_snp), names(PolicyTee::is_sev))?;
         if let Releases::Window(ReleaseWindow { count, seconds }) = self.releases
             && (count == 0 || seconds == 0)

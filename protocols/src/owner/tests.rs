@@ -234,6 +234,8 @@ fn policies_of_other_tees() {
         ("'1.51'", "1.51"),
         (&*"ab".repeat(32), &*"ab".repeat(48)),
         ("[sev]", "[snp]"),
+        ("'1.51'", "'1.51'\ndenied_chips = ['00']"),
+        ("'1.51'", "'1.51'\ndenied_products = ['emulated']"),
         ("'sev-es'", "'sev-es', 'snp'"),
     ] {
         let bad = sev.replace(from, to);

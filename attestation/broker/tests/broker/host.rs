@@ -72,7 +72,7 @@ pub(crate) fn sev_policy(tee: &[PolicyTee], secret: SevSecret) -> ReleasePolicy 
         tee: tee.to_vec(),
         launch_digest: vec![LaunchDigest { name: "guest-1".into(), digest: image_digest() }],
         snp: None,
-        sev: Some(SevPolicy { minimum_api: ApiVersion { major: 1, minor: 55 }, minimum_build: 29, secret }),
+        sev: Some(SevPolicy { secret, ..SevPolicy::new(ApiVersion { major: 1, minor: 55 }, 29) }),
         pef: None,
         releases: Releases::Unlimited,
     }

@@ -178,6 +178,25 @@ async fn firmware_below_the_minimum_gets_nothing() {
     assert_eq!(measure(&world, &launched.request).await.code(), Code::Tcb);
 }
 
+/// A chip's SEV keys are its keys for good: one that leaked is denied by name.
+#[tokio::test]
+async fn a_denied_chip_gets_nothing() {
+    let world = world(true).await;
+    let pushed = push(&world, allowed()).await;
+    let back = connected(&world, &pushed, true).await;
+    assert_eq!(back.ask(&world, pushed.key_id()).await.status, StatusCode::OK);
+    let chip = event(&world.events().await, "launch.granted")["detail"]["verdict"]["chip"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let mut denying = allowed();
+    denying.sev.as_mut().unwrap().denied_chips = vec![chip];
+    assert_eq!(world.set_policy(policy_statement(&world.owner, 2, denying)).await.status, StatusCode::OK);
+    let launched = launched(&world, &pushed, true).await;
+    assert_eq!(measure(&world, &launched.request).await.code(), Code::CertificateChain);
+    assert_eq!(back.ask(&world, pushed.key_id()).await.code(), Code::CertificateChain);
+}
+
 #[tokio::test]
 async fn a_kind_that_the_policy_does_not_name_gets_no_session() {
     for (tee, es) in
