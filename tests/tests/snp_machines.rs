@@ -65,8 +65,15 @@ async fn a_vlek_of_a_cloud_that_nobody_named() {
 
 /// The agent asks again, for the same report.
 #[tokio::test]
-async fn a_host_that_is_busy_and_short_of_room_at_first() {
-    runs(Machine::MILAN, "", &["--fault", "busy=3", "--fault", "short-buffer=1"]).await;
+async fn a_host_that_is_busy_at_first() {
+    runs(Machine::MILAN, "", &["--fault", "busy=3"]).await;
+}
+
+/// It asks for less room than there is.
+#[tokio::test]
+async fn a_host_that_is_never_content_with_the_room() {
+    let refusal = refused(Machine::MILAN, "", &["--fault", "short-buffer=1"]).await;
+    assert_eq!(refusal.code, Code::Evidence, "{refusal}");
 }
 
 #[tokio::test]
