@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[path = "esm/record.rs"]
+mod record;
 #[allow(dead_code, reason = "each test binary uses its own part")]
 mod support;
 
@@ -14,6 +16,7 @@ use agent_attest::initdata;
 use agent_attest::rcar::Session;
 use agent_attest::tee::pef::{Chunk, EsmError, Pef, Ultravisor as Calls};
 use agent_attest::tee::{Binding, Tee};
+use protocols::broker::BlobRequest;
 use protocols::owner::{OwnerPublicKey, PefBlob};
 use protocols::refusal::{Code, Refusal};
 use sealed_spec::SpecKey;
@@ -100,7 +103,9 @@ impl World {
     }
 
     fn record(&self, blob: &str) -> PefBlob {
-        serde_json::from_str(&self.owner.read(&format!("{blob}.json"))).unwrap()
+        let text = self.owner.read(&format!("{blob}.json"));
+        let key: OwnerPublicKey = self.owner.read("id/owner.pub").trim().parse().unwrap();
+        key.verify::<PefBlob>(&serde_json::from_str::<BlobRequest>(&text).unwrap().blob).unwrap().into_inner()
     }
 
     fn blob(&self, name: &str) -> Vec<u8> {
@@ -319,7 +324,7 @@ fn a_blob_that_was_changed_gets_no_more_machines() {
     assert!(refused(&changed).contains("holds other files"));
     let mut changed = good.clone();
     changed.files[0].sealed = good.digests.clone();
-    assert!(refused(&changed).contains("another blob's"));
+    assert!(refused(&changed).contains("its file is not what"));
     let mut changed = good;
     changed.lockboxes[0].encrypted_key[9] ^= 1;
     assert!(refused(&changed).contains("does not open"));

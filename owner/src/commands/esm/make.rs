@@ -70,15 +70,17 @@ pub(super) fn run(directory: &IdentityDir, args: &MakeArgs) -> Result<()> {
         spec_digest: secret.sealed_spec.clone(),
         machines: machines.iter().map(|machine| machine.pem.clone()).collect(),
     };
-    record::save(&output, &blob, &statement)?;
+    let record = record::sign(directory, &statement)?;
+    record::save(&output, &blob, &record)?;
     println!("blob {} is in {}", statement.blob, output.display());
     warn(&machines);
     if args.no_push {
         println!(
-            "not enrolled: its guests get nothing before 'sealpod esm authorize' or 'revoke' tells the broker"
+            "not enrolled: its guests get nothing before 'sealpod esm authorize' or 'revoke' tells the broker, or \
+             somebody hands in the record"
         );
     } else {
-        record::push(directory, &statement)?;
+        record::push(directory, &statement, &record)?;
     }
     println!("next: sealpod esm attach {} --initrd FILE --output FILE", output.display());
     Ok(())

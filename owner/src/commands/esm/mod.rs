@@ -19,7 +19,7 @@ pub(crate) fn run(directory: &IdentityDir, command: &EsmCommand) -> Result<ExitC
         EsmCommand::Authorize(args) => change::authorize(directory, args),
         EsmCommand::Revoke(args) => change::revoke(directory, args),
         EsmCommand::Attach(args) => show::attach(args),
-        EsmCommand::Show(args) => show::show(args),
+        EsmCommand::Show(args) => show::show(directory, args),
         EsmCommand::Deny(args) => change::deny(directory, args),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -1,16 +1,19 @@
-//! What is kept beside a blob (`.json`): the statement that enrols it. Nothing in it is secret.
+//! What is kept beside a blob (`.json`): the owner's signed statement that enrols it, as the broker is sent it.
+//! Nothing in it is secret, and whoever is handed the blob may have changed it: no value of it is used unverified.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use protocols::broker::{BLOBS_PATH, BlobRequest};
-use protocols::owner::{PefBlob, Statement as _};
+use protocols::owner::PefBlob;
 use tee_evidence::pef::EsmBlob;
 
 use crate::broker::Broker;
 use crate::files::{self, Access};
 use crate::identity::IdentityDir;
 
+const NEXT: &str = "restore your own copy, name the identity that made it with --identity, or make another blob and \
+                    end this one with 'sealpod esm deny'";
 const RECORD_LIMIT: usize = 1024 * 1024;
 const BLOB_LIMIT: usize = 256 * 1024;
 
@@ -20,13 +23,24 @@ pub(super) fn path_of(blob: &Path) -> PathBuf {
     blob.with_file_name(name)
 }
 
-pub(super) fn load(blob: &Path) -> Result<PefBlob> {
+/// The statement, if this identity signed it.
+pub(super) fn load(directory: &IdentityDir, blob: &Path) -> Result<PefBlob> {
     let path = path_of(blob);
     let text = files::read_text(&path, RECORD_LIMIT)?;
-    let statement: PefBlob = serde_json::from_str(&text)
-        .with_context(|| format!("{}: not what 'sealpod esm make' writes beside a blob", path.display()))?;
-    statement.validate().with_context(|| path.display().to_string())?;
-    Ok(statement)
+    let record: BlobRequest = serde_json::from_str(&text).with_context(|| {
+        format!("{}: not the signed record that 'sealpod esm make' writes; {NEXT}", path.display())
+    })?;
+    let statement = directory.key()?.public().verify::<PefBlob>(&record.blob).with_context(|| {
+        format!("{}: not signed by this identity ({directory}), or changed since; {NEXT}", path.display())
+    })?;
+    let repository = directory.load()?.repository;
+    ensure!(
+        statement.repository == repository.as_str(),
+        "{}: it speaks for repository '{}', this identity is '{repository}'; name the right one with --identity",
+        path.display(),
+        statement.repository
+    );
+    Ok(statement.into_inner())
 }
 
 pub(super) fn load_blob(path: &Path) -> Result<EsmBlob> {
@@ -34,19 +48,21 @@ pub(super) fn load_blob(path: &Path) -> Result<EsmBlob> {
 }
 
 /// Both files, the record first: a blob without one can't be changed any more.
-pub(super) fn save(path: &Path, blob: &EsmBlob, statement: &PefBlob) -> Result<()> {
+pub(super) fn save(path: &Path, blob: &EsmBlob, record: &BlobRequest) -> Result<()> {
     let bytes = blob.encode()?;
-    statement.validate()?;
-    let text = serde_json::to_string_pretty(statement)? + "\n";
+    let text = serde_json::to_string_pretty(record)? + "\n";
     files::write(&path_of(path), text.as_bytes(), Access::Public)?;
     Ok(files::write(path, &bytes, Access::Public)?)
 }
 
-/// Tells the broker, which takes each serial once.
-pub(super) fn push(directory: &IdentityDir, statement: &PefBlob) -> Result<()> {
+pub(super) fn sign(directory: &IdentityDir, statement: &PefBlob) -> Result<BlobRequest> {
+    Ok(BlobRequest { blob: directory.key()?.sign_statement(statement)? })
+}
+
+/// Tells the broker, which takes each serial once, and the same statement again.
+pub(super) fn push(directory: &IdentityDir, statement: &PefBlob, record: &BlobRequest) -> Result<()> {
     let identity = directory.load()?;
-    let request = BlobRequest { blob: directory.key()?.sign_statement(statement)? };
-    let accepted = crate::block_on(Broker::of(&identity)?.post(BLOBS_PATH, &request))??;
+    let accepted = crate::block_on(Broker::of(&identity)?.post(BLOBS_PATH, record))??;
     directory.keep_checkpoint(&accepted.checkpoint)?;
     println!(
         "enrolled blob {} (serial {}) for lineage '{}', {} machine(s)",

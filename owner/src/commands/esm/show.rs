@@ -9,10 +9,11 @@ use super::options::{AttachArgs, ShowArgs};
 use super::record;
 use crate::esm;
 use crate::files::{self, Access};
+use crate::identity::IdentityDir;
 
 const INITRD_LIMIT: usize = 1024 * 1024 * 1024;
 
-pub(super) fn show(args: &ShowArgs) -> Result<()> {
+pub(super) fn show(directory: &IdentityDir, args: &ShowArgs) -> Result<()> {
     let blob = record::load_blob(&args.blob)?;
     println!("anybody can read this, and change comments; nothing of it is verified");
     for lockbox in &blob.lockboxes {
@@ -26,8 +27,14 @@ pub(super) fn show(args: &ShowArgs) -> Result<()> {
     }
     let kept = record::path_of(&args.blob);
     if kept.exists() {
-        let statement = record::load(&args.blob)?;
-        println!("as {} says:", kept.display());
+        let statement = match record::load(directory, &args.blob) {
+            Ok(statement) => statement,
+            Err(error) => {
+                println!("its record can't be used: {error:#}");
+                return Ok(());
+            }
+        };
+        println!("as {} says, signed by this identity:", kept.display());
         println!("  blob        {}", statement.blob);
         println!("  lineage     {} of repository '{}'", statement.lineage, statement.repository);
         println!("  sealed spec {}", statement.spec_digest);
