@@ -206,8 +206,12 @@ pub(crate) struct PushArgs {
     /// What `measure` wrote: makes a policy that allows these guests; repeatable
     #[arg(long, value_name = "FILE")]
     pub(crate) measurement: Vec<PathBuf>,
-    /// Lowest TCB versions, or 'current' or a date for the known minima of each line; needed for hardware
-    #[arg(long, value_name = "BOOTLOADER,TEE,SNP,MICROCODE[,FMC]|current|DATE", requires = "measurement")]
+    /// Lowest TCB versions of one product, the only one allowed then, or 'current' or a date for the known minima of each line; needed for hardware
+    #[arg(
+        long,
+        value_name = "PRODUCT=BOOTLOADER,TEE,SNP,MICROCODE[,FMC]|current|DATE",
+        requires = "measurement"
+    )]
     pub(crate) minimum_tcb: Option<TcbMinimum>,
     /// Lowest SEV firmware: API version, and lowest build of exactly that version; needed for SEV and SEV-ES hardware
     #[arg(long, value_name = "MAJOR.MINOR[,BUILD]", requires = "measurement")]

@@ -428,7 +428,7 @@ fn a_policy_for_hardware_names_its_tcb() {
         "--measurement",
         "measure.json",
         "--minimum-tcb",
-        "3,0,8,115",
+        "milan=3,0,8,115",
         "--save-policy",
         "policy.toml",
     ]);

@@ -195,7 +195,7 @@ fn snp_policy(args: &PushArgs, tee: &[PolicyTee]) -> Result<SnpPolicy> {
         Some(minimum) => return minimum.policy(),
         None if tee.contains(&PolicyTee::Snp) => {
             anyhow::bail!(
-                "--minimum-tcb is needed for hardware: the lowest versions you trust, such as 3,0,8,115"
+                "--minimum-tcb is needed for hardware: 'current', or the lowest versions you trust, such as milan=3,0,8,115"
             )
         }
         None => MinimumTcb { bootloader: 0, tee: 0, snp: 0, microcode: 0, fmc: None },

@@ -120,7 +120,8 @@ pub struct LaunchDigest {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnpPolicy {
-    /// Per component, for the reported, committed and launch TCB; of products that aren't in `products`.
+    /// Per component, for the reported, committed and launch TCB, of every product; counts only where
+    /// `products` is empty.
     pub minimum_tcb: MinimumTcb,
     /// The same for one line of processors: their version numbers have nothing to do with each other. A line
     /// that isn't there is held to its product's first line (Genoa for Bergamo), if that is.

@@ -78,7 +78,13 @@ fn platform(claims: &SnpClaims, reference: &SnpReference, checks: &mut Checks) -
 
 fn tcb(claims: &SnpClaims, reference: &SnpReference, checks: &mut Checks) -> Result<(), Denial> {
     checks.pass("minimum_tcb", || {
-        let (minimum, whose) = reference.minimum(claims.line);
+        let Some((minimum, whose)) = reference.minimum(claims.line) else {
+            return refuse!(
+                Tcb,
+                "the policy has TCB minima for other processors, none for {}; add them to snp.products",
+                claims.line.name()
+            );
+        };
         let tcb = claims.tcb;
         for (which, found) in
             [("reported", tcb.reported), ("committed", tcb.committed), ("launch", tcb.launch)]

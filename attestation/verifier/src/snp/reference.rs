@@ -7,12 +7,12 @@ use tee_evidence::snp::{Line, Product, Tcb};
 /// Reference values for SEV-SNP. `Default` is the strictest about the guest and asks nothing of the TCB.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnpReference {
-    /// Lowest version of each component, for reported, committed and launch TCB, of processors that
-    /// `line_minima` doesn't name. `fmc` counts only where the product has one; without it, the product's FMC
-    /// may have any version.
+    /// Lowest version of each component, for reported, committed and launch TCB, of every processor; counts
+    /// only while `line_minima` is empty. `fmc` counts only where the product has one; without it, the
+    /// product's FMC may have any version.
     pub minimum_tcb: Tcb,
     /// The same for one line of processors: their numbers have nothing to do with each other. A processor
-    /// whose line isn't there is held to its product's first line, if that is.
+    /// whose line isn't there is held to its product's first line; one whose product isn't there is refused.
     pub line_minima: BTreeMap<Line, Tcb>,
     /// Allow guests whose memory the host may debug.
     pub allow_debug: bool,
@@ -50,14 +50,13 @@ pub struct SnpReference {
 }
 
 impl SnpReference {
-    /// The minimum for a line of processors, and whose it is.
-    pub(crate) fn minimum(&self, line: Line) -> (Tcb, &'static str) {
-        let first = Line::of(line.product(), None);
-        for line in [line, first] {
-            if let Some(minimum) = self.line_minima.get(&line) {
-                return (*minimum, line.name());
-            }
+    /// The minimum for a line of processors, and whose it is. `None` if there are minima, and none for this
+    /// product: the numbers of one product say nothing about another.
+    pub(crate) fn minimum(&self, line: Line) -> Option<(Tcb, &'static str)> {
+        if self.line_minima.is_empty() {
+            return Some((self.minimum_tcb, "all"));
         }
-        (self.minimum_tcb, "all")
+        let first = Line::of(line.product(), None);
+        [line, first].into_iter().find_map(|line| Some((*self.line_minima.get(&line)?, line.name())))
     }
 }

@@ -11,8 +11,8 @@ use verifier::snp::minima::{self, Minima};
 /// What is asked of the TCB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TcbMinimum {
-    /// These versions, of every processor.
-    Numbers(MinimumTcb),
+    /// These versions, of processors of this product or line, and no others.
+    Numbers(SnpProduct, MinimumTcb),
     /// The table's, as of its newest entry.
     Current,
     /// The table's, with bulletins up to this date.
@@ -31,17 +31,22 @@ impl FromStr for TcbMinimum {
         if date {
             return Ok(Self::Until(text.to_owned()));
         }
-        let numbers: Result<Vec<u8>, _> = text.split(',').map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&[bootloader, tee, snp, microcode]) => {
-                Ok(Self::Numbers(MinimumTcb { bootloader, tee, snp, microcode, fmc: None }))
+        // The numbers of one product say nothing about another's.
+        let (name, numbers) = text.split_once('=').unwrap_or_default();
+        let product = Line::ALL.into_iter().find(|line| line.name() == name).map(reference_values::product);
+        let numbers: Result<Vec<u8>, _> = numbers.split(',').map(str::parse).collect();
+        match (product, numbers.as_deref()) {
+            (Some(product), Ok(&[bootloader, tee, snp, microcode])) => {
+                Ok(Self::Numbers(product, MinimumTcb { bootloader, tee, snp, microcode, fmc: None }))
             }
-            Ok(&[bootloader, tee, snp, microcode, fmc]) => {
-                Ok(Self::Numbers(MinimumTcb { bootloader, tee, snp, microcode, fmc: Some(fmc) }))
+            (Some(product), Ok(&[bootloader, tee, snp, microcode, fmc])) => {
+                Ok(Self::Numbers(product, MinimumTcb { bootloader, tee, snp, microcode, fmc: Some(fmc) }))
             }
-            _ => Err("four or five numbers from 0 to 255 are needed, such as 3,0,8,115, or 'current', or the date \
-                      of a set of known minima, such as 2025-02-03"
-                .into()),
+            _ => Err(
+                "a product with four or five numbers from 0 to 255 is needed, such as milan=3,0,8,115, or \
+                      'current', or the date of a set of known minima, such as 2025-02-03"
+                    .into(),
+            ),
         }
     }
 }
@@ -50,17 +55,22 @@ impl TcbMinimum {
     /// The policy that asks for it, and is the strictest otherwise.
     pub(crate) fn policy(&self) -> Result<SnpPolicy> {
         match self {
-            Self::Numbers(minimum) => Ok(SnpPolicy::new(*minimum)),
+            Self::Numbers(product, minimum) => {
+                let mut policy = SnpPolicy::new(NEVER);
+                policy.products.insert(*product, *minimum);
+                Ok(policy)
+            }
             Self::Current => known(&minima::table()?, None),
             Self::Until(date) => known(&minima::table()?, Some(date)),
         }
     }
 }
 
+/// Every product that is allowed has its own minima, so this one is for none.
+const NEVER: MinimumTcb = MinimumTcb { bootloader: 255, tee: 255, snp: 255, microcode: 255, fmc: None };
+
 fn known(table: &Minima, until: Option<&str>) -> Result<SnpPolicy> {
-    // Every product has its own minima or is denied, so this one is for none.
-    let mut policy =
-        SnpPolicy::new(MinimumTcb { bootloader: 255, tee: 255, snp: 255, microcode: 255, fmc: None });
+    let mut policy = SnpPolicy::new(NEVER);
     for line in Line::ALL {
         let Some(minimum) = table.for_line(line, until) else { continue };
         let tcb = minimum.tcb;
@@ -94,14 +104,25 @@ mod tests {
     fn numbers_dates_and_the_newest_are_told_apart() {
         let numbers = |fmc| MinimumTcb { bootloader: 3, tee: 0, snp: 8, microcode: 115, fmc };
         for (text, expected) in [
-            ("3,0,8,115", TcbMinimum::Numbers(numbers(None))),
-            ("3,0,8,115,1", TcbMinimum::Numbers(numbers(Some(1)))),
+            ("milan=3,0,8,115", TcbMinimum::Numbers(SnpProduct::Milan, numbers(None))),
+            ("turin=3,0,8,115,1", TcbMinimum::Numbers(SnpProduct::Turin, numbers(Some(1)))),
             ("current", TcbMinimum::Current),
             ("2025-02-03", TcbMinimum::Until("2025-02-03".into())),
         ] {
             assert_eq!(text.parse(), Ok(expected));
         }
-        for text in ["", "3,0,8", "3,0,8,256", "Current", "2025-2-3", "20250203", "2025-ab-cd"] {
+        for text in [
+            "",
+            "3,0,8,115",
+            "rome=3,0,8,115",
+            "milan=3,0,8",
+            "milan=3,0,8,256",
+            "milan=",
+            "Current",
+            "2025-2-3",
+            "20250203",
+            "2025-ab-cd",
+        ] {
             assert!(text.parse::<TcbMinimum>().is_err(), "{text}");
         }
     }

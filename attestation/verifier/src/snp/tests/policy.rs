@@ -239,6 +239,9 @@ fn minima_are_those_of_the_processors_line() {
     refused_in(line(1, 2, 0x44), Check::Tcb, "no entry for Milan-X: Milan's counts", |world| {
         world.policy().line_minima.remove(&Line::MilanX);
     });
+    refused_in(line(1, 2, 0x44), Check::Tcb, "minima for another product alone", |world| {
+        world.policy().line_minima = [(Line::Turin, Tcb::default())].into_iter().collect();
+    });
     refused_in(line(1, 1, 0xda), Check::Tcb, "version 2 says no line: the product's first", |world| {
         world.report.version = 2;
         world.report.cpuid = None;
