@@ -38,13 +38,19 @@ const _: () = assert!(size_of::<sched_attr_t>() == 56);
 /// Sets the scheduling policy of a thread; 0 is the caller.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's, and `EINVAL` for a size beyond the structure.
 ///
 /// # Safety
-/// None is needed; libcontainer calls it as unsafe.
+/// None is needed, whatever the structure says; libcontainer calls it as unsafe.
 pub unsafe fn sched_setattr(pid: i32, attr: &sched_attr_t, flags: u32) -> io::Result<()> {
-    // SAFETY: the kernel reads `size` bytes of the structure, which is alive and no shorter than it says.
-    match unsafe { libc::syscall(libc::SYS_sched_setattr, pid, std::ptr::from_ref(attr), flags) } {
+    if attr.size as usize > size_of::<sched_attr_t>() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // The kernel writes the size that it wants there when it refuses one.
+    let mut attr = *attr;
+    // SAFETY: the kernel reads `size` bytes of the structure, which is alive and, checked above, no shorter, and
+    // writes its first field alone.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw mut attr, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -66,5 +72,20 @@ mod tests {
         let unknown = sched_attr_t { sched_policy: 99, ..batch };
         // SAFETY: none is needed.
         assert!(unsafe { sched_setattr(0, &unknown, 0) }.is_err());
+    }
+
+    #[test]
+    fn a_size_beyond_the_structure_is_refused() {
+        let size = size_of::<sched_attr_t>() as u32;
+        for size in [size + 1, size + 8, u32::MAX] {
+            let attr = sched_attr_t { size, ..Default::default() };
+            // SAFETY: none is needed.
+            let error = unsafe { sched_setattr(0, &attr, 0) }.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{size}");
+        }
+        let attr = sched_attr_t { size: 8, ..Default::default() };
+        // SAFETY: none is needed.
+        let error = unsafe { sched_setattr(0, &attr, 0) }.unwrap_err();
+        assert_eq!((error.raw_os_error(), attr.size), (Some(libc::E2BIG), 8), "the kernel's own refusal");
     }
 }

@@ -161,7 +161,7 @@ pub struct Token {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Compat {
-    /// Kinds of evidence, as policies name them, and `sample`.
+    /// Kinds of evidence, as policies name them, and `sample`. Never PEF: any owner can enrol machines of their own.
     #[serde(default)]
     pub tee: Vec<String>,
     /// PEM files of public keys (Ed25519, P-256) whose tokens may write resources over the protocol.
@@ -271,9 +271,14 @@ impl Config {
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         for kind in &self.compat.tee {
-            if TeeKind::from_name(kind).is_none() {
-                return Err(("compat.tee", format!("names {kind:?}, which is no kind of evidence")));
-            }
+            let problem = match TeeKind::from_name(kind) {
+                None => "which is no kind of evidence",
+                Some(TeeKind::Pef | TeeKind::PefEmulated) => {
+                    "which any owner can make with machines of their own: take it out"
+                }
+                Some(_) => continue,
+            };
+            return Err(("compat.tee", format!("names {kind:?}, {problem}")));
         }
         let mut issuers: Vec<_> = self.trust.passport.iter().map(|passport| &passport.issuer).collect();
         issuers.sort();

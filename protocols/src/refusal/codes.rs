@@ -83,9 +83,9 @@ codes! {
     Signature "SIGNATURE", "the report's signature is wrong",
         "The report is not signed by the certificate that came with it. It was changed, or belongs to another chip. A genuine platform doesn't do this.";
     CertificateChain "CERTIFICATE_CHAIN", "the certificates don't lead to a trusted root",
-        "The chain from the chip's certificate to AMD's root (or to a root that this broker was configured to trust) is broken, incomplete, expired or names another product. For the demo and tests, the emulator's root has to be in the broker's configuration.";
+        "The chain from the chip's certificate to AMD's root (or to a root that this broker was configured to trust) is broken, incomplete, expired or names another product. For the demo and tests, the emulator's root has to be in the broker's configuration. For PEF: the blob is not enrolled, denied, or its machine is not trusted.";
     Collateral "COLLATERAL", "certificates needed to check the report are missing",
-        "Neither the guest nor the broker has the chip's certificate or chain. Have the host provide them in the certificates table, or import them into the broker.";
+        "Neither the guest nor the broker has the chip's certificate, its chain or a revocation list in force. Have the host provide them in the certificates table, or get them with 'sealpod collateral fetch' and import them into the broker ('sealpod-broker collateral import'); for 'sealpod appraise', 'sealpod collateral import'.";
     Nonce "NONCE", "the nonce is not this session's",
         "The attestation request repeats an old nonce or one of another session. Each nonce works once, for five minutes. The agent starts a new handshake by itself; if it keeps failing, something replays its traffic.";
     Binding "BINDING", "the report is bound to something else",

@@ -53,6 +53,17 @@ fn compat_resources_for_sample_evidence_need_its_acceptance() {
 }
 
 #[test]
+fn compat_resources_are_never_for_evidence_that_any_owner_can_make() {
+    for kind in ["pef", "pef-emulated"] {
+        let error = parse(&format!("{MINIMAL}[compat]\ntee = [\"snp\", \"{kind}\"]\n")).unwrap_err();
+        assert!(error.contains(&format!("compat.tee names \"{kind}\"")), "{error}");
+    }
+    let others: Vec<_> =
+        TeeKind::ALL.iter().map(|kind| kind.name()).filter(|name| !name.starts_with("pef")).collect();
+    parse(&format!("{MINIMAL}[trust]\nsample = true\n[compat]\ntee = {others:?}\n")).unwrap();
+}
+
+#[test]
 fn a_missing_server_name_is_refused() {
     let error = parse("listen = \"127.0.0.1:0\"\nstate = \"s\"\nserver_names = []\n").unwrap_err();
     assert!(error.contains("server_names"), "{error}");

@@ -1,6 +1,6 @@
 //! The audit log as a witness of the other tables: what it tells of must still be there. Whoever holds the
-//! database can't forge a policy, but could delete the newest one, or a retirement, and so go back to what
-//! an owner ended.
+//! database can't forge a policy, but could delete the newest one, a retirement or a blob's denial, and
+//! so go back to what an owner ended.
 
 use sqlx::{Row, Sqlite, Transaction};
 
@@ -9,7 +9,7 @@ use super::{StoreError, query};
 const OPERATION: &str = "hold its tables against the audit log";
 
 /// For each event that adds a row: the row's name for people, and the first record that misses its row.
-/// Subjects are a key id, a repository, or `repository/lineage`, in neither of which a slash can stand.
+/// Subjects are a key id, a blob's id, a repository, or `repository/lineage`, in neither of which a slash can stand.
 const MISSING: &[(&str, &str)] = &[
     (
         "an owner",
@@ -35,6 +35,20 @@ const MISSING: &[(&str, &str)] = &[
         "SELECT seq, record ->> '$.subject' AS subject FROM audit WHERE record ->> '$.event' = 'revision.retired'
             AND NOT EXISTS (SELECT 1 FROM retirements WHERE repository = substr(subject, 1, instr(subject, '/') - 1)
                 AND lineage = substr(subject, instr(subject, '/') + 1) AND revision = record ->> '$.detail.revision')
+            ORDER BY seq LIMIT 1",
+    ),
+    // Or the machines of an older statement would count again.
+    (
+        "an enrolment",
+        "SELECT seq, record ->> '$.subject' AS subject FROM audit WHERE record ->> '$.event' = 'blob.enrolled'
+            AND NOT EXISTS (SELECT 1 FROM blobs WHERE blob = subject AND serial = record ->> '$.detail.serial'
+                AND repository = record ->> '$.detail.repository')
+            ORDER BY seq LIMIT 1",
+    ),
+    (
+        "a denial",
+        "SELECT seq, record ->> '$.subject' AS subject FROM audit WHERE record ->> '$.event' = 'blob.denied'
+            AND NOT EXISTS (SELECT 1 FROM blob_denials WHERE blob = subject)
             ORDER BY seq LIMIT 1",
     ),
     // Or a key with few releases would have more.

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use protocols::audit::{self, AuditError, Checkpoint, Record};
+use protocols::owner::PolicyTee;
 use protocols::refusal::Code;
 use sealpod_broker::broker::{Broker, BrokerError, open_store};
 use sealpod_broker::clock::Clock;
@@ -9,6 +10,7 @@ use sealpod_broker::store::{Exported, StoreError};
 use serde_json::Value;
 use sqlx::{Connection, Executor};
 
+use crate::blobs::{self, BLOB, MACHINE, OTHER_MACHINE};
 use crate::support::{World, policy, policy_statement};
 
 async fn start_again(world: World) -> Result<(), BrokerError> {
@@ -160,6 +162,50 @@ async fn what_an_owner_ended_can_not_be_brought_back_by_deleting_rows() {
         let BrokerError::Store(error @ StoreError::Damaged { .. }) = error else { panic!("{error}") };
         assert!(error.to_string().contains(what), "{error}");
     }
+}
+
+/// A world with a blob whose machine was taken out and that was denied, after `statements`: what the next start
+/// says.
+async fn start_without_blobs(statements: &'static [&'static str]) -> Result<(), BrokerError> {
+    let (world, pushed, guest) = blobs::launched(PolicyTee::Pef, &[MACHINE, OTHER_MACHINE]).await;
+    let mut revoked = guest.statement(&world.owner, &pushed, &[MACHINE]);
+    revoked.serial = 2;
+    assert_eq!(blobs::enrol(&world, &world.owner, &revoked).await.status, StatusCode::OK);
+    assert_eq!(blobs::deny(&world, &world.owner, BLOB).await.status, StatusCode::OK);
+    tamper(&world, statements).await;
+    start_again(world).await
+}
+
+#[tokio::test]
+async fn denied_blobs_and_revoked_machines_can_not_be_brought_back_by_deleting_rows() {
+    start_without_blobs(&[]).await.unwrap();
+    let gone: [(&'static [&'static str], &str); 5] = [
+        (&["DELETE FROM blob_denials"], "a denial"),
+        (&["UPDATE blob_denials SET blob = 'other'"], "a denial"),
+        (&["DELETE FROM blobs WHERE serial = 2"], "an enrolment"),
+        (&["UPDATE blobs SET serial = 3 WHERE serial = 2"], "an enrolment"),
+        // No owner, no row: the statement before would be found.
+        (
+            &["PRAGMA foreign_keys = OFF", "UPDATE blobs SET repository = 'nobody' WHERE serial = 2"],
+            "an enrolment",
+        ),
+    ];
+    for (statements, what) in gone {
+        let error = start_without_blobs(statements).await.unwrap_err();
+        let BrokerError::Store(error @ StoreError::Damaged { .. }) = error else { panic!("{error}") };
+        assert!(error.to_string().contains(&format!("{what} of '{BLOB}'")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_operators_denial_can_not_be_deleted() {
+    let (world, ..) = blobs::launched(PolicyTee::Pef, &[MACHINE]).await;
+    let (_, store) = open_store(&world.config.state, Clock::system()).await.unwrap();
+    assert!(store.deny_blob(BLOB).await.unwrap());
+    store.close().await;
+    tamper(&world, &["DELETE FROM blob_denials"]).await;
+    let error = start_again(world).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Store(StoreError::Damaged { .. })), "{error}");
 }
 
 #[tokio::test]

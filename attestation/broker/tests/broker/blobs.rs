@@ -16,12 +16,12 @@ use crate::support::{Answer, Owner, Pushed, World, policy_statement, post};
 
 /// The emulated ultravisor's kind of key.
 pub(crate) const SOFTWARE: &str = include_str!("../../../verifier/testdata/pef/software.pem");
-const MACHINE: &str = include_str!("../../../verifier/testdata/pef/machine-1.pem");
-const OTHER_MACHINE: &str = include_str!("../../../verifier/testdata/pef/machine-2.pem");
-const BLOB: &str = "00112233445566778899aabbccddeeff";
+pub(crate) const MACHINE: &str = include_str!("../../../verifier/testdata/pef/machine-1.pem");
+pub(crate) const OTHER_MACHINE: &str = include_str!("../../../verifier/testdata/pef/machine-2.pem");
+pub(crate) const BLOB: &str = "00112233445566778899aabbccddeeff";
 
 /// A guest that was launched with a blob.
-struct PefGuest {
+pub(crate) struct PefGuest {
     ephemeral: EphemeralKey,
     blob: String,
     key: BlobKey,
@@ -37,7 +37,7 @@ impl PefGuest {
         Self { ephemeral, blob: BLOB.into(), key, init_data: pushed.init_data(), spec }
     }
 
-    fn statement(&self, owner: &Owner, pushed: &Pushed, machines: &[&str]) -> PefBlob {
+    pub(crate) fn statement(&self, owner: &Owner, pushed: &Pushed, machines: &[&str]) -> PefBlob {
         PefBlob {
             repository: owner.repository.clone(),
             lineage: pushed.registration.lineage.clone(),
@@ -84,11 +84,11 @@ async fn ask(world: &World, guest: &PefGuest, pushed: &Pushed) -> Answer {
     world.resource(&cookie, pushed.key_id()).await
 }
 
-async fn enrol(world: &World, owner: &Owner, statement: &PefBlob) -> Answer {
+pub(crate) async fn enrol(world: &World, owner: &Owner, statement: &PefBlob) -> Answer {
     world.send(post(BLOBS_PATH, &json!({ "blob": owner.sign(statement) }), &[])).await
 }
 
-async fn deny(world: &World, owner: &Owner, blob: &str) -> Answer {
+pub(crate) async fn deny(world: &World, owner: &Owner, blob: &str) -> Answer {
     let denial = BlobDenial { repository: owner.repository.clone(), blob: blob.to_owned() };
     world.send(post(BLOB_DENIALS_PATH, &json!({ "denial": owner.sign(&denial) }), &[])).await
 }
@@ -106,7 +106,7 @@ fn pef_policy(tee: PolicyTee) -> ReleasePolicy {
 }
 
 /// A broker with a pushed spec, a policy, and a guest whose blob is enrolled for these machines.
-async fn launched(tee: PolicyTee, machines: &[&str]) -> (World, Pushed, PefGuest) {
+pub(crate) async fn launched(tee: PolicyTee, machines: &[&str]) -> (World, Pushed, PefGuest) {
     let world = World::new().await;
     let pushed = world.push(1).await;
     set_policy(&world, 2, pef_policy(tee)).await;

@@ -254,7 +254,11 @@ async fn an_administrator_writes_resources_of_the_compat_repository_alone() {
     assert_eq!(good.status, StatusCode::OK, "{good:?}");
     let (client, token) = Client::handshake(&world).await;
     assert_eq!(client.open(&world.resource(&client.cookie, "kbs:///compat/keys/second.pem").await), b"new");
-    assert!(world.events().await.iter().any(|event| event["event"] == "compat.written"));
+    let events = world.events().await;
+    for written in events.iter().filter(|event| event["event"] == "compat.written") {
+        assert_eq!(written["detail"], json!({}), "nothing by which the content could be guessed");
+    }
+    assert!(events.iter().any(|event| event["subject"] == "kbs:///compat/keys/second.pem"));
 
     for (path, authorization, code) in [
         (path, bearer("https://other.example"), Code::Session),
