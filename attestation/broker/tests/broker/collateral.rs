@@ -24,7 +24,7 @@ use crate::support::{Answer, World, post};
 fn pieces(guest: &Guest) -> Vec<(Key, Vec<u8>)> {
     use x509_cert::der::EncodePem;
     use x509_cert::der::pem::LineEnding;
-    let evidence = from_kbs(&guest.evidence(&[0; 64])).unwrap();
+    let evidence = from_kbs(guest.evidence(&[0; 64])).unwrap();
     let report = Report::from_raw(&evidence.report).unwrap();
     let entry = |kind| evidence.certificates.iter().find(|entry| entry.kind == kind).unwrap().data.clone();
     let all = authorities();
