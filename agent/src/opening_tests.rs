@@ -6,7 +6,7 @@ use sealed_spec::initdata::{BrokerPin, Via};
 use sealed_spec::podspec::{Container, PodSpec};
 use sealed_spec::{HeaderFields, ImageRef, KeyId, Lineage, Repository, Workload, WorkloadKind, seal};
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, channel};
 
 use super::*;
 use crate::quarantine::{Copy, SHARED};
@@ -15,7 +15,7 @@ struct Fake {
     config: Result<SealpodConfig, Refusal>,
     document: Option<String>,
     key: Result<[u8; 32], Refusal>,
-    confirmed: Option<UnboundedSender<()>>,
+    confirmed: Option<Sender<()>>,
 }
 
 #[async_trait]
@@ -34,7 +34,7 @@ impl KeySource for Fake {
 
     async fn confirm(&self) {
         if let Some(confirmed) = &self.confirmed {
-            confirmed.send(()).unwrap();
+            confirmed.send(()).await.unwrap();
         }
     }
 }
@@ -107,7 +107,7 @@ async fn the_document_comes_with_initdata_or_among_copied_files() {
 
 #[tokio::test]
 async fn what_opened_is_confirmed_once_and_nothing_else_is() {
-    let (confirmed, mut confirmations) = unbounded_channel();
+    let (confirmed, mut confirmations) = channel(4);
     let mut f = fixture();
     f.source.confirmed = Some(confirmed);
     f.source.document = Some(f.document.clone());
@@ -119,7 +119,7 @@ async fn what_opened_is_confirmed_once_and_nothing_else_is() {
     // Ends with the last that could send.
     assert_eq!((confirmations.recv().await, confirmations.recv().await), (Some(()), None));
 
-    let (confirmed, mut confirmations) = unbounded_channel();
+    let (confirmed, mut confirmations) = channel(4);
     let mut f = fixture();
     f.source.confirmed = Some(confirmed);
     f.source.key = Ok([7; 32]);

@@ -79,7 +79,7 @@ fn main() -> Result<()> {
             match done {
                 Ok(done) => println!("{done}"),
                 Err(error) if if_available && error.is::<ppc64le::Unavailable>() => {
-                    println!("skipped: {error:#}")
+                    println!("skipped: {error:#}");
                 }
                 Err(error) => return Err(error),
             }

@@ -38,7 +38,7 @@ enum Command {
         words: Vec<OsString>,
     },
     /// Mirror AMD's key distribution service for brokers without a network; write certificate tables for QEMU
-    Collateral(collateral::Arguments),
+    Collateral(Box<collateral::Arguments>),
     /// Print what QEMU says of this machine's SEV, for `platform` in relay.toml
     SevPlatform,
 }
@@ -115,8 +115,8 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn mirror(arguments: collateral::Arguments) -> anyhow::Result<()> {
-    collateral::run(arguments, logger(), told_to_stop()?).await
+async fn mirror(arguments: Box<collateral::Arguments>) -> anyhow::Result<()> {
+    collateral::run(*arguments, logger(), told_to_stop()?).await
 }
 
 #[tokio::main(flavor = "current_thread")]

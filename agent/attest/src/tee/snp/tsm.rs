@@ -133,6 +133,9 @@ pub struct Tsm {
     pause: Duration,
 }
 
+/// The report, and what came beside it.
+type Blobs = (Vec<u8>, Vec<u8>);
+
 impl Tsm {
     /// None if the kernel lacks the interface, or no TEE has registered with it.
     pub fn open(directories: Box<dyn Directories>, vmpl: Option<u32>) -> Result<Option<Self>, TeeError> {
@@ -147,7 +150,7 @@ impl Tsm {
     }
 
     /// One request in a directory of its own. None if something else wrote there.
-    fn request(&self, report_data: &[u8; 64]) -> Result<Option<(Vec<u8>, Vec<u8>)>, TsmError> {
+    fn request(&self, report_data: &[u8; 64]) -> Result<Option<Blobs>, TsmError> {
         let entry = Entry::make(self.directories.as_ref())?;
         entry.require_provider()?;
         let before = entry.generation()?;
