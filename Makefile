@@ -15,7 +15,7 @@ demo: guest
 	cargo run --release -p sealpod-demo
 
 test: guest
-	cargo build --workspace --example echo_init --example scratch_init
+	cargo build --workspace --example echo_init --example scratch_init --example scripted-qemu
 	SEALPOD_TEST_KERNEL=$(GUEST)/bzImage SEALPOD_FIRMWARE=$(GUEST)/firmware.fd cargo test --workspace --lib --bins --tests
 
 guest: setup build
