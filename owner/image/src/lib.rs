@@ -1,0 +1,2 @@
+//! Images as their owner handles them: OCI layouts, docker archives, registries; encrypted, decrypted and
+//! re-wrapped without changing what needs no change.
