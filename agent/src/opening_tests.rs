@@ -50,10 +50,7 @@ fn sealed(name: &str) -> (SealedDocument, SpecKey, KeyId) {
     let container = Container { name: name.into(), image: "r.example/x:1".into(), ..Container::default() };
     let mut spec = SealedSpec::new(PodSpec { containers: vec![container], ..PodSpec::default() });
     let digest = format!("sha256:{}", "0".repeat(64));
-    spec.images = BTreeMap::from([(
-        name.to_owned(),
-        ImageRef { reference: "r.example/x:1".into(), digest, key: None },
-    )]);
+    spec.images = BTreeMap::from([(name.to_owned(), ImageRef::pinned("r.example/x:1", digest))]);
     let repository: Repository = "acme".parse().unwrap();
     let lineage: Lineage = "web".parse().unwrap();
     let key_id = KeyId::generate(&repository, &lineage, 1).unwrap();

@@ -97,7 +97,7 @@ fn serve(tar: &[u8], blob: Vec<u8>, suffix: &str) -> Result<(Registry, ImageRef)
     registry.answer(&format!("/v2/a/blobs/{}", Digest::of(&config)), &[Answer::Body(config)]);
     registry.answer(&format!("/v2/a/blobs/{layer}"), &[Answer::Body(blob)]);
     registry.answer(&format!("/v2/a/manifests/{digest}"), &[Answer::Body(manifest)]);
-    let image = ImageRef { reference: "registry.test/a:1".into(), digest: digest.to_string(), key: None };
+    let image = ImageRef::pinned("registry.test/a:1", digest.to_string());
     Ok((registry, image))
 }
 

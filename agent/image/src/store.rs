@@ -149,7 +149,7 @@ impl ImageStore {
                 return result;
             }
             if outcome.changed().await.is_err() {
-                return Err(ImageError::Interrupted { image: image.digest.clone() });
+                return Err(ImageError::Interrupted { image: image.reference.clone() });
             }
         }
     }
@@ -175,7 +175,7 @@ impl ImageStore {
                 Digest::of(&registry.tagged(wanted, manifest::ACCEPT).await?)
             }
         };
-        Ok(ImageRef { reference: reference.to_owned(), digest: digest.to_string(), key: None })
+        Ok(ImageRef::pinned(reference, digest.to_string()))
     }
 
     /// Percent of an image's bytes that have come, by its digest (`sha256:…`); `None` if nobody asked for
@@ -193,11 +193,12 @@ impl ImageStore {
     }
 
     fn flight(&self, image: &ImageRef) -> Result<Flight, ImageError> {
-        let digest: Digest = image.digest.parse().map_err(|_| ImageError::Reference {
-            reference: image.digest.clone(),
+        let digest = image.digest.as_deref().unwrap_or_default();
+        let digest: Digest = digest.parse().map_err(|_| ImageError::Reference {
+            reference: digest.to_owned(),
             reason: "the digest must be sha256: and 64 lower-case hex digits",
         })?;
-        if let Some(key) = &image.key {
+        if let Some(key) = image.keys.first() {
             let detail = format!("its key is {key}");
             return Err(ImageError::Encrypted { image: digest.to_string(), detail });
         }

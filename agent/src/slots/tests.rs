@@ -187,7 +187,7 @@ fn a_debug_container_waits_for_nobody_and_runs_once() {
 #[test]
 fn debug_containers_are_as_many_as_granted() {
     let container = sealed_spec::podspec::Container { name: "debugger".into(), ..Default::default() };
-    let image = sealed_spec::ImageRef { reference: "r.example/d:1".into(), digest: String::new(), key: None };
+    let image = sealed_spec::ImageRef::pinned("r.example/d:1", "");
     let mut spec = SealedSpec::new(sealed_spec::PodSpec::default());
     let mut sidecar = container.clone();
     (sidecar.name, sidecar.restart_policy) =

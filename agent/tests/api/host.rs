@@ -123,11 +123,7 @@ pub(crate) fn sealed() -> (SealedSpec, HeaderFields, SpecKey) {
         init_containers: vec![container("setup")],
         ..PodSpec::default()
     });
-    let image = || ImageRef {
-        reference: "r.example/x:1".into(),
-        digest: format!("sha256:{}", "0".repeat(64)),
-        key: None,
-    };
+    let image = || ImageRef::pinned("r.example/x:1", format!("sha256:{}", "0".repeat(64)));
     spec.images = BTreeMap::from(["web", "setup"].map(|name| (name.to_owned(), image())));
     let (repository, lineage): (Repository, Lineage) = ("acme".parse().unwrap(), "web".parse().unwrap());
     let key_id = KeyId::generate(&repository, &lineage, 1).unwrap();

@@ -16,11 +16,7 @@ fn spec() -> SealedSpec {
     let mut spec = SealedSpec::new(pod);
     spec.images.insert(
         "web".into(),
-        ImageRef {
-            reference: "registry.example/web:1".into(),
-            digest: format!("sha256:{}", "ab".repeat(32)),
-            key: None,
-        },
+        ImageRef::pinned("registry.example/web:1", format!("sha256:{}", "ab".repeat(32))),
     );
     spec
 }

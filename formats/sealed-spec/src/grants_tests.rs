@@ -151,6 +151,7 @@ fn each_rule_refuses() {
         ("/grants/debug/count".into(), json!(0), "1 to 64"),
         ("/grants/debug/count".into(), json!(65), "1 to 64"),
         ("/grants/debug/image/digest".into(), json!("sha256:0"), "its digest must be"),
+        ("/grants/debug/image/digest".into(), json!(null), "its image must be named by digest"),
         (debug("volumeMounts"), json!([{ "name": "own", "mountPath": "/x" }]), "has no volumeMounts"),
         (debug("ports"), json!([{ "containerPort": 1 }]), "has no volumeMounts, ports"),
         (debug("resources"), json!({}), "resources"),

@@ -9,11 +9,15 @@ use thiserror::Error;
 pub use crate::grants::{DebugGrant, GrantError, Grants, Logs, ResourceCeiling, VolumeGrant};
 pub use crate::log::LogRecipient;
 use crate::names::{KbsUri, sha256_hex};
+pub use crate::origin::{Proxy, RegistrySource};
 use crate::podspec::{PodError, PodSpec};
-use crate::secret::{Secret, silent_debug};
+use crate::secret::silent_debug;
 
 /// Version of the plaintext's layout.
 pub const VERSION: u32 = 1;
+
+const MAX_KEYS: usize = 16;
+const MAX_POLICY: usize = 128 << 10;
 
 /// The plaintext of a sealed document.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +38,36 @@ pub struct SealedSpec {
     /// By container name: what it may ask the pinned broker for, through a socket of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, Vec<KbsUri>>,
+    /// `containers-policy.json` as [containers-policy.json(5)] has it, key files inlined: what images that are
+    /// named by tag must be signed with. Read by crate `image-policy`; here only its size is checked.
+    ///
+    /// [containers-policy.json(5)]: https://github.com/containers/image/blob/main/docs/containers-policy.json.5.md
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_policy: Option<serde_json::Value>,
+    /// Where the guest keeps unpacked layers.
+    #[serde(default, skip_serializing_if = "LayerStore::is_default")]
+    pub layer_store: LayerStore,
+    /// The way out of the guest's network for pulls; none = directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+}
+
+/// Where the guest keeps unpacked layers. What the owner chose is used or the pod doesn't start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerStore {
+    /// In guest memory.
+    #[default]
+    Memory,
+    /// On a block device that the host gives, encrypted and authenticated under a key that the guest makes and
+    /// that dies with it.
+    Device,
+}
+
+impl LayerStore {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// An image, pinned.
@@ -42,33 +76,16 @@ pub struct SealedSpec {
 pub struct ImageRef {
     /// As the owner wrote it, made complete: `registry.example:5000/team/app:1.2`.
     pub reference: String,
-    /// Digest of the manifest or index that the owner saw: `sha256:<64 lower hex>`.
-    pub digest: String,
-    /// Where the key of an encrypted image is.
+    /// Digest of the manifest or index that the owner saw: `sha256:<64 lower hex>`. None = whatever the tag
+    /// means when the pod starts, as far as the image policy's signatures vouch for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<KbsUri>,
+    pub digest: Option<String>,
+    /// The keys at the broker that may open its layers: a 32-byte key, or a private key (PEM, JWK).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KbsUri>,
 }
 
-/// How to reach one registry from inside the guest.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RegistrySource {
-    /// As in image references: `registry.example:5000`.
-    pub host: String,
-    /// `https://host[:port]`, or `http://host[:port]` if the owner says so.
-    pub location: String,
-    /// The only certificates to trust for it, PEM; none = the guest's public CAs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<String>,
-    /// User name for pulling.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// Its password or token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-}
-
-silent_debug!(SealedSpec, ImageRef, RegistrySource);
+silent_debug!(SealedSpec, ImageRef);
 
 /// Why a plaintext is not a valid sealed specification.
 #[derive(Debug, Error)]
@@ -105,6 +122,17 @@ pub enum SpecError {
     /// A registry entry is malformed.
     #[error("sealed spec: registry {0:?}: {1}")]
     Registry(String, &'static str),
+    /// An image is named by tag and nothing says who must have signed it.
+    #[error(
+        "sealed spec: image of {0:?} has no digest and there is no image policy; seal with a digest or with --image-policy"
+    )]
+    Tag(String),
+    /// The image policy isn't one.
+    #[error("sealed spec: image_policy: {0}")]
+    Policy(&'static str),
+    /// The proxy is malformed.
+    #[error("sealed spec: proxy: {0}")]
+    Proxy(&'static str),
     /// A grant that doesn't fit the pod, or that the pod needs.
     #[error("sealed spec: {0}")]
     Grant(#[from] GrantError),
@@ -120,6 +148,9 @@ impl SealedSpec {
             registries: Vec::new(),
             grants: Grants::default(),
             resources: BTreeMap::new(),
+            image_policy: None,
+            layer_store: LayerStore::default(),
+            proxy: None,
         }
     }
 
@@ -139,6 +170,15 @@ impl SealedSpec {
                 return Err(SpecError::ImageUnknown(name.clone()));
             }
             image.check().map_err(|rule| SpecError::Image(name.clone(), rule))?;
+            if image.digest.is_none() && self.image_policy.is_none() {
+                return Err(SpecError::Tag(name.clone()));
+            }
+        }
+        if let Some(policy) = &self.image_policy {
+            check_policy(policy).map_err(SpecError::Policy)?;
+        }
+        if let Some(proxy) = &self.proxy {
+            proxy.check().map_err(SpecError::Proxy)?;
         }
         for (index, registry) in self.registries.iter().enumerate() {
             let refuse = |rule| SpecError::Registry(registry.host.clone(), rule);
@@ -191,6 +231,11 @@ fn layout(path: String, error: &serde_json::Error) -> SpecError {
 }
 
 impl ImageRef {
+    /// A plain image by its digest.
+    pub fn pinned(reference: impl Into<String>, digest: impl Into<String>) -> Self {
+        Self { reference: reference.into(), digest: Some(digest.into()), keys: Vec::new() }
+    }
+
     /// The registry part of the reference: `registry.example:5000`.
     pub fn registry(&self) -> &str {
         self.reference.split('/').next().unwrap_or_default()
@@ -204,8 +249,11 @@ impl ImageRef {
     }
 
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        if sha256_hex(&self.digest).is_none() {
+        if self.digest.as_ref().is_some_and(|digest| sha256_hex(digest).is_none()) {
             return Err("its digest must be sha256:<64 lower-case hex digits>");
+        }
+        if self.keys.len() > MAX_KEYS {
+            return Err("it names more than 16 keys");
         }
         if self.reference.len() > 512 || !self.reference.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("its reference must be printable ASCII of at most 512 bytes");
@@ -220,68 +268,14 @@ impl ImageRef {
     }
 }
 
-impl RegistrySource {
-    /// Whether the owner allows plain http to it.
-    pub fn plain_http(&self) -> bool {
-        self.location.starts_with("http://")
+fn check_policy(policy: &serde_json::Value) -> Result<(), &'static str> {
+    if !policy.is_object() {
+        return Err("it must be an object as in containers-policy.json(5)");
     }
-
-    fn check(&self) -> Result<(), &'static str> {
-        if !host_port(&self.host) {
-            return Err("its host must be host[:port] as in image references");
-        }
-        let authority =
-            self.location.strip_prefix("https://").or_else(|| self.location.strip_prefix("http://"));
-        match authority {
-            None => return Err("its location must be an https:// or http:// URL"),
-            Some(authority) if !host_port(authority) => {
-                return Err("its location must be scheme://host[:port] without path, user or query");
-            }
-            Some(_) => {}
-        }
-        if let Some(ca) = &self.ca {
-            if self.plain_http() {
-                return Err("a CA makes no sense with an http:// location");
-            }
-            if !ca.contains("-----BEGIN CERTIFICATE-----") || ca.len() > 64 * 1024 {
-                return Err("its ca must be PEM certificates, at most 64 KiB");
-            }
-        }
-        if self.password.is_some() != self.username.is_some() {
-            return Err("user name and password go together");
-        }
-        if self.password.is_some() && self.plain_http() {
-            return Err("a login over http:// would be read by whoever is on the way; use https://");
-        }
-        Ok(())
+    if policy.to_string().len() > MAX_POLICY {
+        return Err("it is longer than 128 KiB");
     }
-}
-
-/// `host[:port]`: a DNS name, an IPv4 address or a bracketed IPv6 address, and a port from 1.
-pub(crate) fn host_port(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((host, "")) => (host, None),
-            Some((host, port)) => match port.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None => return false,
-            },
-            None => return false,
-        },
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    let host_is_good = if text.starts_with('[') {
-        host.parse::<std::net::Ipv6Addr>().is_ok()
-    } else {
-        crate::names::dns_subdomain(&host.to_ascii_lowercase())
-    };
-    let port_is_good = port.is_none_or(|port| {
-        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
-    });
-    host_is_good && port_is_good
+    Ok(())
 }
 
 #[cfg(test)]

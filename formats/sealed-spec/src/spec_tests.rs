@@ -1,6 +1,8 @@
 //! Each rule of the plaintext, broken alone.
 
 use super::*;
+use crate::origin::host_port;
+use crate::secret::Secret;
 
 fn spec() -> SealedSpec {
     let pod = serde_json::from_value(serde_json::json!({
@@ -11,18 +13,9 @@ fn spec() -> SealedSpec {
     let mut spec = SealedSpec::new(pod);
     for name in ["setup", "web"] {
         let reference = format!("registry.example:5000/team/{name}:1.2");
-        spec.images.insert(
-            name.into(),
-            ImageRef { reference, digest: format!("sha256:{}", "0f".repeat(32)), key: None },
-        );
+        spec.images.insert(name.into(), ImageRef::pinned(reference, format!("sha256:{}", "0f".repeat(32))));
     }
-    spec.registries.push(RegistrySource {
-        host: "registry.example:5000".into(),
-        location: "https://10.0.2.2:5000".into(),
-        ca: None,
-        username: None,
-        password: None,
-    });
+    spec.registries.push(RegistrySource::new("registry.example:5000", "https://10.0.2.2:5000"));
     spec.grants.exec.insert("web".into(), vec![vec!["/bin/date".into()]]);
     spec
 }
@@ -71,7 +64,7 @@ fn images_match_containers() {
     ] {
         let digest = digest.to_owned();
         assert!(
-            refusal(|spec| spec.images.get_mut("web").unwrap().digest = digest)
+            refusal(|spec| spec.images.get_mut("web").unwrap().digest = Some(digest))
                 .contains("its digest must be")
         );
     }
@@ -92,6 +85,69 @@ fn images_match_containers() {
 }
 
 #[test]
+fn an_image_by_tag_needs_a_policy() {
+    let by_tag = |spec: &mut SealedSpec| spec.images.get_mut("web").unwrap().digest = None;
+    assert!(refusal(by_tag).contains("\"web\" has no digest and there is no image policy"));
+    let mut good = spec();
+    by_tag(&mut good);
+    good.image_policy = Some(serde_json::json!({ "default": [{ "type": "reject" }] }));
+    good.validate().unwrap();
+    let json = serde_json::to_vec(&good).unwrap();
+    assert!(SealedSpec::from_json(&json).unwrap() == good);
+    assert!(
+        refusal(|spec| {
+            by_tag(spec);
+            spec.image_policy = Some(serde_json::json!("yes"));
+        })
+        .contains("must be an object")
+    );
+    assert!(
+        refusal(|spec| spec.image_policy = Some(serde_json::json!({ "a": "b".repeat(MAX_POLICY) })))
+            .contains("longer than")
+    );
+}
+
+#[test]
+fn image_keys_are_bounded() {
+    let keys =
+        |count: usize| (0..count).map(|n| format!("kbs:///acme/image-key/{n}").parse().unwrap()).collect();
+    assert!(
+        refusal(|spec| spec.images.get_mut("web").unwrap().keys = keys(17)).contains("more than 16 keys")
+    );
+    let mut good = spec();
+    good.images.get_mut("web").unwrap().keys = keys(16);
+    good.layer_store = LayerStore::Device;
+    good.validate().unwrap();
+    let json = serde_json::to_vec(&good).unwrap();
+    assert!(SealedSpec::from_json(&json).unwrap() == good);
+}
+
+#[test]
+fn proxies() {
+    let proxy = |url: &str, except: &[&str]| {
+        let mut spec = spec();
+        let except = except.iter().map(|host| (*host).to_owned()).collect();
+        spec.proxy = Some(Proxy { url: Secret::new(url), except });
+        spec.validate().map_err(|error| error.to_string())
+    };
+    proxy("http://proxy.example:3128", &["registry.example:5000", ".cluster.local", "10.0.0.1"]).unwrap();
+    proxy("http://me:s%40same@10.0.2.2:3128/", &[]).unwrap();
+    for bad in [
+        "https://p:1",
+        "socks5://p:1",
+        "p:3128",
+        "http://",
+        "http://me@p:1",
+        "http://p:1/x",
+        "http://a:b@c@p:1",
+    ] {
+        assert!(proxy(bad, &[]).unwrap_err().contains("proxy: it"), "{bad}");
+    }
+    assert!(proxy("http://p:1", &["http://x"]).unwrap_err().contains("its exceptions must be"));
+    assert!(proxy("http://p:1", &["x"; 65]).unwrap_err().contains("more than 64"));
+}
+
+#[test]
 fn registries() {
     let with = |change: fn(&mut RegistrySource)| refusal(|spec| change(&mut spec.registries[0]));
     assert!(with(|r| r.host = "https://x".into()).contains("its host must be"));
@@ -108,6 +164,24 @@ fn registries() {
         })
         .contains("makes no sense")
     );
+    let resource = || Some("kbs:///acme/registry/login".parse().unwrap());
+    assert!(
+        with(|r| {
+            (r.username, r.password) = (Some("u".into()), Some(Secret::new("p")));
+            r.credentials = Some("kbs:///acme/registry/login".parse().unwrap());
+        })
+        .contains("both a login and a resource")
+    );
+    assert!(
+        refusal(|spec| {
+            spec.registries[0].location = "http://10.0.2.2".into();
+            spec.registries[0].credentials = resource();
+        })
+        .contains("a login over http://")
+    );
+    assert!(with(|r| r.mirrors = vec!["https://m.example".into(); 9]).contains("more than 8 mirrors"));
+    assert!(with(|r| r.mirrors = vec!["https://m.example/v2".into()]).contains("without path"));
+    assert!(with(|r| r.mirrors = vec!["http://m.example".into()]).contains("must be https:// too"));
     assert!(with(|r| r.username = Some("u".into())).contains("go together"));
     assert!(with(|r| r.password = Some(Secret::new("p"))).contains("go together"));
     assert!(

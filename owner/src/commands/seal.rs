@@ -158,23 +158,18 @@ async fn pin_images(
                 digest
             }
         };
-        images.insert(key.to_owned(), ImageRef { reference: name, digest, key: None });
+        images.insert(key.to_owned(), ImageRef::pinned(name, digest));
     }
     Ok(images)
 }
 
 /// How this machine reaches the registry: as said, else as the guest does, else its own address.
 fn source_of(reference: &Reference, args: &SealArgs, sources: &[RegistrySource]) -> RegistrySource {
-    let mut source =
-        sources.iter().find(|source| source.host == reference.host).cloned().unwrap_or_else(|| {
-            RegistrySource {
-                host: reference.host.clone(),
-                location: reference.default_location(),
-                ca: None,
-                username: None,
-                password: None,
-            }
-        });
+    let mut source = sources
+        .iter()
+        .find(|source| source.host == reference.host)
+        .cloned()
+        .unwrap_or_else(|| RegistrySource::new(&reference.host, reference.default_location()));
     if let Some(via) = args.resolve_via.iter().find(|via| via.host == reference.host) {
         source.location.clone_from(&via.location);
     }
@@ -185,7 +180,7 @@ fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey, ini
     let header = document.header();
     let debug = spec.grants.debug.iter().map(|debug| &debug.image);
     let mut images: Vec<String> =
-        spec.images.values().chain(debug).map(|image| image.digest.clone()).collect();
+        spec.images.values().chain(debug).filter_map(|image| image.digest.clone()).collect();
     images.sort();
     images.dedup();
     Registration {

@@ -35,7 +35,7 @@ pub struct Registration {
     pub workload_kind: String,
     /// Name of the workload.
     pub workload_name: String,
-    /// `sha256:` digests of the images' manifests.
+    /// `sha256:` digests of the images' manifests; images that run by signed tags have none.
     pub images: Vec<String>,
     /// `sha256:` digest of the initdata that the pods are launched with. It pins the broker too: with other
     /// initdata that names the same spec, a host could give the guest a broker of its own. Without this,
@@ -68,8 +68,8 @@ impl Statement for Registration {
         text("namespace", &self.namespace, 63)?;
         text("workload_kind", &self.workload_kind, 63)?;
         text("workload_name", &self.workload_name, 253)?;
-        if self.images.is_empty() || self.images.len() > MAX_IMAGES {
-            return Err(StatementError::Value { field: "images", problem: "must name 1 to 256 digests" });
+        if self.images.len() > MAX_IMAGES {
+            return Err(StatementError::Value { field: "images", problem: "must name at most 256 digests" });
         }
         self.images.iter().try_for_each(|digest| Ok(name::digest(digest)?))
     }

@@ -147,7 +147,7 @@ fn registration_values() {
     refused(|r| r.spec_digest = r.spec_digest.to_uppercase());
     refused(|r| r.key_sha256 = "00".repeat(32));
     refused(|r| r.init_data = Some("00".repeat(32)));
-    refused(|r| r.images.clear());
+    refused(|r| r.images = vec![name::sha256(b"image"); 257]);
     refused(|r| r.images = vec!["busybox:latest".into()]);
     refused(|r| r.namespace = "a b".into());
     refused(|r| r.workload_name.clear());

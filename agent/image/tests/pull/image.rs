@@ -125,7 +125,7 @@ pub(crate) fn serve_manifest(registry: &Registry, manifest: &Value) -> ImageRef 
 }
 
 pub(crate) fn named(digest: &Digest) -> ImageRef {
-    ImageRef { reference: "registry.test/team/app:1".into(), digest: digest.to_string(), key: None }
+    ImageRef::pinned("registry.test/team/app:1", digest.to_string())
 }
 
 pub(crate) fn manifest_path(digest: &Digest) -> String {

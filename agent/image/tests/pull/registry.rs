@@ -103,11 +103,8 @@ impl Registry {
     pub(crate) fn source(&self) -> RegistrySource {
         let scheme = if self.ca.is_some() { "https" } else { "http" };
         RegistrySource {
-            host: "registry.test".into(),
-            location: format!("{scheme}://{}", self.address),
             ca: self.ca.clone(),
-            username: None,
-            password: None,
+            ..RegistrySource::new("registry.test", format!("{scheme}://{}", self.address))
         }
     }
 

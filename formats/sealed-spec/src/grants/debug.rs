@@ -51,6 +51,9 @@ impl DebugGrant {
         if !(1..=MOST).contains(&self.count) {
             return Err("its count must be 1 to 64");
         }
+        if self.image.digest.is_none() {
+            return Err("its image must be named by digest");
+        }
         self.image.check()
     }
 }

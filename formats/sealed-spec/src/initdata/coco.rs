@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{InitdataError, MAX_CA, short, toml_message};
-use crate::spec::host_port;
+use crate::origin::host_port;
 
 /// Entry of `[data]` that holds the policy. Its presence, without `sealpod.toml`, is what asks for the
 /// policy mode.

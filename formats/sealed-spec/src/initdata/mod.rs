@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::document::{DocumentError, SealedDocument};
 use crate::names::{KeyId, SpecDigest};
-use crate::spec::host_port;
+use crate::origin::host_port;
 
 pub use annotation::ANNOTATION;
 pub use coco::{BrokerAccess, POLICY_ENTRY, PolicyInitdata};

@@ -53,12 +53,11 @@ impl RegistryOption {
         let read = |path: &PathBuf| files::read_text(path, LIMIT).context("--registry");
         let password = self.password_file.as_ref().map(read).transpose()?;
         Ok(RegistrySource {
-            host: self.host.clone(),
-            location: self.location.clone(),
             ca: self.ca.as_ref().map(read).transpose()?.map(|text| text.to_string()),
             username: self.user.clone(),
             // Editors end files with a line end that no password has.
             password: password.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']))),
+            ..RegistrySource::new(&self.host, &self.location)
         })
     }
 }

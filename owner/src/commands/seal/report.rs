@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sealed_spec::fields::{Split, Treatment};
 use sealed_spec::podspec::Quantity;
-use sealed_spec::{Logs, SealedDocument, SealedSpec};
+use sealed_spec::{ImageRef, Logs, SealedDocument, SealedSpec};
 
 use super::Outputs;
 use crate::manifest;
@@ -21,7 +21,7 @@ pub(super) fn print(split: &Split, spec: &SealedSpec, document: &SealedDocument,
     println!("  spec     {}", document.digest());
     println!("  key id   {}", header.key_id());
     for (container, image) in &spec.images {
-        println!("  image    {container}: {} @ {}", image.reference, image.digest);
+        println!("  image    {container}: {}", pinned(image));
     }
     for source in spec.registries.iter().filter(|source| source.plain_http()) {
         println!(
@@ -108,8 +108,10 @@ fn granted(spec: &SealedSpec) -> Vec<String> {
     }
     if let Some(debug) = &grants.debug {
         lines.push(format!(
-            "the host may add {} debug containers named {}: {} @ {}",
-            debug.count, debug.names, debug.image.reference, debug.image.digest
+            "the host may add {} debug containers named {}: {}",
+            debug.count,
+            debug.names,
+            pinned(&debug.image)
         ));
     }
     for (name, uris) in &spec.resources {
@@ -118,6 +120,13 @@ fn granted(spec: &SealedSpec) -> Vec<String> {
         }
     }
     lines
+}
+
+fn pinned(image: &ImageRef) -> String {
+    match &image.digest {
+        Some(digest) => format!("{} @ {digest}", image.reference),
+        None => format!("{} as its tag is signed when the pod starts", image.reference),
+    }
 }
 
 /// The table's rows that this manifest uses, then the workload as the host reads it.
