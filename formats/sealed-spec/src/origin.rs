@@ -32,6 +32,10 @@ pub struct RegistrySource {
     /// Other places of the same content, asked first, by digest only: `https://host[:port]` each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
+    /// Where simple signatures of this registry's images are kept, as in containers-registries.d(5):
+    /// `http[s]://host[:port][/path]`. What is there is believed only as far as its signatures go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookaside: Option<String>,
 }
 
 /// A forward proxy (RFC 9110 section 9.3.6): it carries bytes and is trusted with nothing but its own login.
@@ -58,6 +62,7 @@ impl RegistrySource {
             password: None,
             credentials: None,
             mirrors: Vec::new(),
+            lookaside: None,
         }
     }
 
@@ -79,6 +84,9 @@ impl RegistrySource {
             if mirror.starts_with("http://") && !self.plain_http() {
                 return Err("a mirror of an https:// registry must be https:// too");
             }
+        }
+        if let Some(lookaside) = &self.lookaside {
+            self::lookaside(lookaside)?;
         }
         if self.credentials.is_some() && self.username.is_some() {
             return Err("it has both a login and a resource that holds one");
@@ -130,6 +138,18 @@ impl Proxy {
         }
         Ok(())
     }
+}
+
+/// `scheme://host[:port][/path]`, the path in plain segments.
+fn lookaside(url: &str) -> Result<(), &'static str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
+    let climbs = path.split('/').any(|part| matches!(part, "." | ".."));
+    if url.len() > 1024 || !host_port(authority) || !path.bytes().all(plain) || climbs {
+        return Err("its lookaside must be http[s]://host[:port][/path]");
+    }
+    Ok(())
 }
 
 /// `scheme://host[:port]` without anything after it.

@@ -179,6 +179,15 @@ fn registries() {
         })
         .contains("a login over http://")
     );
+    let mut good = spec();
+    good.registries[0].lookaside = Some("http://signatures.example:8080/a/b-c".into());
+    good.validate().unwrap();
+    for bad in ["", "signatures.example", "file:///x", "https://x/../y", "https://u@x/", "https://x/?a"] {
+        assert!(
+            refusal(|spec| spec.registries[0].lookaside = Some(bad.into())).contains("its lookaside"),
+            "{bad}"
+        );
+    }
     assert!(with(|r| r.mirrors = vec!["https://m.example".into(); 9]).contains("more than 8 mirrors"));
     assert!(with(|r| r.mirrors = vec!["https://m.example/v2".into()]).contains("without path"));
     assert!(with(|r| r.mirrors = vec!["http://m.example".into()]).contains("must be https:// too"));
