@@ -22,7 +22,7 @@ pub use policy::{
     ApiVersion, LaunchDigest, MinimumTcb, PefPolicy, PolicyError, PolicyTee, ReleasePolicy, ReleaseWindow,
     Releases, SevPolicy, SevProduct, SevSecret, SnpPolicy, SnpProduct,
 };
-pub use statement::{KEY_KIND, PolicyStatement, Registration, Resource, Retirement};
+pub use statement::{IMAGE_KEY_KIND, KEY_KIND, PolicyStatement, Registration, Resource, Retirement};
 
 /// Longest signed statement, in bytes of its compact form.
 pub const MAX_STATEMENT: usize = 256 * 1024;

@@ -61,8 +61,8 @@ impl Signed {
         let sha256 = protocols::name::sha256(&bytes);
         let said =
             format!("resource {uri} ({} bytes, {sha256}) is for guests of lineage '{lineage}'", bytes.len());
-        let statement =
-            Resource { repository, uri: uri.to_string(), sha256, lineage: lineage.to_owned(), init_data };
+        let lineage = Some(lineage.to_owned());
+        let statement = Resource { repository, uri: uri.to_string(), sha256, lineage, init_data };
         statement.validate().with_context(|| format!("resource {uri}"))?;
         let content = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
         Ok(Self { said, request: ResourceRequest { resource: key.sign_statement(&statement)?, content } })

@@ -195,6 +195,7 @@ fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey, ini
         workload_name: header.workload().name.clone(),
         images,
         init_data: Some(protocols::name::sha256(initdata.as_bytes())),
+        image_keys: Vec::new(),
     }
 }
 

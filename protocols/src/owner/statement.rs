@@ -10,8 +10,11 @@ use crate::rcar::ResourceUri;
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 const MAX_IMAGES: usize = 256;
 const MAX_INIT_DATA: usize = 64;
+const MAX_IMAGE_KEYS: usize = 256;
 /// Type of the addresses that spec keys have.
 pub const KEY_KIND: &str = "sealed-spec";
+/// Type of the addresses that image keys have.
+pub const IMAGE_KEY_KIND: &str = "image-key";
 
 /// One sealing: this spec, this key, this revision of a lineage.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -42,6 +45,10 @@ pub struct Registration {
     /// the spec's digest alone decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_data: Option<String>,
+    /// Addresses of the keys of its encrypted images, sorted: image keys go to guests for specs that name
+    /// them here, and to no others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_keys: Vec<String>,
 }
 
 impl Statement for Registration {
@@ -71,7 +78,30 @@ impl Statement for Registration {
         if self.images.len() > MAX_IMAGES {
             return Err(StatementError::Value { field: "images", problem: "must name at most 256 digests" });
         }
-        self.images.iter().try_for_each(|digest| Ok(name::digest(digest)?))
+        self.images.iter().try_for_each(|digest| name::digest(digest))?;
+        self.validate_image_keys()
+    }
+}
+
+impl Registration {
+    fn validate_image_keys(&self) -> Result<(), StatementError> {
+        let refuse = |problem| Err(StatementError::Value { field: "image_keys", problem });
+        if self.image_keys.len() > MAX_IMAGE_KEYS {
+            return refuse("must name at most 256 addresses");
+        }
+        if !self.image_keys.is_sorted_by(|earlier, later| earlier < later) {
+            return refuse("must be sorted, each address once");
+        }
+        for key in &self.image_keys {
+            let uri: ResourceUri = key.parse().map_err(StatementError::KeyId)?;
+            if uri.repository() != self.repository {
+                return refuse("must be below the owner's repository");
+            }
+            if uri.kind() == KEY_KIND {
+                return refuse("must not be of the type that holds spec keys");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -86,8 +116,10 @@ pub struct Resource {
     /// `sha256:` digest of the bytes.
     pub sha256: String,
     /// Whose guests get it: those that would get the key of their own revision of this lineage. Its policy
-    /// is also what guests under a policy are held against.
-    pub lineage: String,
+    /// is also what guests under a policy are held against. An image key may go without: guests get it whose
+    /// own registration names it, of whichever lineage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<String>,
     /// `sha256:` digests of the initdata of guests under a policy (`policy.rego`) that get it too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub init_data: Vec<String>,
@@ -101,9 +133,16 @@ impl Statement for Resource {
     }
 
     fn validate(&self) -> Result<(), StatementError> {
-        line(&self.repository, &self.lineage)?;
+        name::repository(&self.repository)?;
+        self.lineage.as_deref().map_or(Ok(()), name::lineage)?;
         name::digest(&self.sha256)?;
         let uri: ResourceUri = self.uri.parse().map_err(StatementError::KeyId)?;
+        if self.lineage.is_none() && (uri.kind() != IMAGE_KEY_KIND || !self.init_data.is_empty()) {
+            return Err(StatementError::Value {
+                field: "lineage",
+                problem: "must be named, but for an image key that no initdata is listed for",
+            });
+        }
         if uri.repository() != self.repository {
             return Err(StatementError::Value {
                 field: "uri",

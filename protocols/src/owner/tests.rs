@@ -17,6 +17,7 @@ fn registration() -> Registration {
         workload_name: "web".into(),
         images: vec![name::sha256(b"image")],
         init_data: Some(name::sha256(b"initdata")),
+        image_keys: Vec::new(),
     }
 }
 
@@ -133,6 +134,11 @@ fn refuses_every_second_form() {
     ));
 }
 
+fn registration_with(image_keys: &[&str]) -> Registration {
+    let image_keys = image_keys.iter().map(|&key| key.to_owned()).collect();
+    Registration { image_keys, ..registration() }
+}
+
 #[test]
 fn registration_values() {
     let refused = |change: fn(&mut Registration)| {
@@ -151,6 +157,20 @@ fn registration_values() {
     refused(|r| r.images = vec!["busybox:latest".into()]);
     refused(|r| r.namespace = "a b".into());
     refused(|r| r.workload_name.clear());
+    registration_with(&["kbs:///team-a/image-key/a", "kbs:///team-a/key/b"]).validate().unwrap();
+    for image_keys in [
+        &["kbs:///team-b/image-key/a"][..],
+        &["kbs:///team-a/sealed-spec/web.r3.0a1b2c3d"],
+        &["kbs:///team-a/image-key/"],
+        &["kbs:///team-a/image-key/b", "kbs:///team-a/image-key/a"],
+        &["kbs:///team-a/image-key/a", "kbs:///team-a/image-key/a"],
+    ] {
+        assert!(registration_with(image_keys).validate().is_err(), "{image_keys:?}");
+    }
+    let many: Vec<_> = (0..257).map(|n| format!("kbs:///team-a/image-key/{n:03}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    registration_with(&many[..256]).validate().unwrap();
+    assert!(registration_with(&many).validate().is_err());
     for key_id in [
         "kbs:///team-b/sealed-spec/web.r3.0a1b2c3d",
         "kbs:///team-a/other/web.r3.0a1b2c3d",

@@ -65,16 +65,26 @@ async fn take_registration(broker: &Broker, request: Request) -> Result<Accepted
         return Err(Refused::new(Code::Statement, "key is not the one whose hash the registration names"));
     }
     let mut tx = broker.store().begin().await?;
+    for uri in &registration.image_keys {
+        // A pod whose images nobody can open had better fail here than in the guest.
+        if tx.kept(uri).await?.is_none() {
+            return Err(Refused::new(
+                Code::Statement,
+                format!("image key {uri} is not kept here; run 'sealpod image key push {uri}' first"),
+            ));
+        }
+    }
     match tx.register(&registration, key.as_bytes()).await? {
         Outcome::Added => {
             let Registration { lineage, revision, spec_digest, key_id, .. } = &*registration;
-            let Registration { namespace, workload_kind, workload_name, images, init_data, .. } =
-                &*registration;
+            let Registration {
+                namespace, workload_kind, workload_name, images, init_data, image_keys, ..
+            } = &*registration;
             let detail = json!({
                 "repository": registration.repository, "lineage": lineage, "revision": revision,
                 "spec_digest": spec_digest, "statement": name::sha256(registration.jws().as_bytes()),
                 "namespace": namespace, "kind": workload_kind, "name": workload_name, "images": images,
-                "init_data": init_data,
+                "init_data": init_data, "image_keys": image_keys,
             });
             tx.record("key.registered", key_id, detail).await?;
         }

@@ -1,7 +1,8 @@
 //! Resources: released to whom the key of their own sealed spec would be, if it is of the resource's lineage;
-//! and to guests under a policy whose initdata the owner listed, if the lineage's release policy takes them.
+//! image keys, if the owner's registration of that spec names them. And to guests under a policy whose initdata
+//! the owner listed, if the lineage's release policy takes them.
 
-use protocols::owner::Resource;
+use protocols::owner::{IMAGE_KEY_KIND, Registration, Resource};
 use protocols::rcar::ResourceUri;
 use protocols::refusal::Code;
 use serde_json::{Value, json};
@@ -36,11 +37,8 @@ pub(super) async fn grant(
                 return Err(nothing_to_release().because("the guest is of another repository"));
             }
             let grant = decide(tx, attested, &key).await?;
-            let own = grant.statement();
-            if own.repository != repository || own.lineage != lineage {
-                let reason = format!("the guest is of lineage '{}'", own.lineage);
-                return Err(nothing_to_release().because(reason));
-            }
+            is_for(kept.statement(), uri, grant.statement())
+                .map_err(|reason| nothing_to_release().because(reason))?;
             grant.into_evidence()
         }
         Err(_) => under_policy(tx, attested, &kept).await?,
@@ -57,6 +55,26 @@ pub(super) async fn grant(
     Ok((content, detail))
 }
 
+/// Whether a resource is for guests for the sealed spec that `own` registers; else why not.
+fn is_for(resource: &Resource, uri: &ResourceUri, own: &Registration) -> Result<(), String> {
+    if own.repository != resource.repository {
+        return Err("the guest is of another repository".into());
+    }
+    if uri.kind() == IMAGE_KEY_KIND {
+        // An image is used by any number of lineages; who runs it was said when they were sealed.
+        let named = own.image_keys.iter().any(|key| *key == resource.uri);
+        return if named {
+            Ok(())
+        } else {
+            Err("the guest's sealed spec doesn't name that image key".into())
+        };
+    }
+    if resource.lineage.as_deref() != Some(own.lineage.as_str()) {
+        return Err(format!("the guest is of lineage '{}'", own.lineage));
+    }
+    Ok(())
+}
+
 /// A guest without a sealed spec, by its initdata.
 async fn under_policy(tx: &mut Tx<'_>, attested: &Attested, kept: &Kept) -> Result<verifier::Grant, Refused> {
     let Resource { lineage, init_data, .. } = kept.statement();
@@ -64,7 +82,10 @@ async fn under_policy(tx: &mut Tx<'_>, attested: &Attested, kept: &Kept) -> Resu
     if !listed {
         return Err(nothing_to_release().because("the guest's initdata is not one that the resource lists"));
     }
-    let Some(policy) = tx.policy_for(kept).await? else {
+    let Some(lineage) = lineage else {
+        return Err(nothing_to_release().because("the resource is of no lineage, so no policy covers it"));
+    };
+    let Some(policy) = tx.policy_for(kept, lineage).await? else {
         return Err(Refused::new(
             Code::PolicyMissing,
             format!("lineage '{lineage}' has no release policy; its owner adds one with 'sealpod push'"),

@@ -1,7 +1,8 @@
 //! Resources: bytes that owners keep for their lineages' guests, sealed at rest. Create-only.
 
 use protocols::name;
-use protocols::owner::{PolicyStatement, Resource, Verified};
+use protocols::owner::{IMAGE_KEY_KIND, PolicyStatement, Resource, Verified};
+use protocols::rcar::ResourceUri;
 use sqlx::Row;
 use zeroize::Zeroizing;
 
@@ -31,7 +32,7 @@ impl Tx<'_> {
     ) -> Result<Outcome, StoreError> {
         let Resource { repository, uri, .. } = &**resource;
         if let Some(present) = self.kept(uri).await? {
-            let same = present.statement.jws() == resource.jws();
+            let same = present.statement.jws() == resource.jws() || repeats(present.statement(), resource);
             return Ok(if same { Outcome::Same } else { Outcome::Taken(uri.clone()) });
         }
         let sealed = self.seal(Place { owner: repository, key_id: uri }, content)?;
@@ -82,8 +83,21 @@ impl Tx<'_> {
     pub(crate) async fn policy_for(
         &mut self,
         kept: &Kept,
+        lineage: &str,
     ) -> Result<Option<Verified<PolicyStatement>>, StoreError> {
-        let Resource { repository, lineage, .. } = kept.statement();
-        self.policy(repository, lineage).await
+        self.policy(&kept.statement().repository, lineage).await
     }
+}
+
+/// Whether a second statement of an image key says nothing that the first doesn't: the same bytes, for no
+/// further guests under a policy. Keys are pushed again with each pod that uses their image.
+fn repeats(first: &Resource, second: &Resource) -> bool {
+    let image_key = first.uri.parse().is_ok_and(|uri: ResourceUri| uri.kind() == IMAGE_KEY_KIND);
+    let listed = || {
+        first.lineage == second.lineage && second.init_data.iter().all(|one| first.init_data.contains(one))
+    };
+    image_key
+        && first.uri == second.uri
+        && first.sha256 == second.sha256
+        && (second.init_data.is_empty() || listed())
 }

@@ -13,6 +13,7 @@ mod connections;
 mod fuzz_bodies;
 mod guest;
 mod host;
+mod image_keys;
 mod kill;
 mod launches;
 mod limits;

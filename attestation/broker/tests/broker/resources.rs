@@ -24,7 +24,7 @@ fn statement(init_data: &[&str]) -> Resource {
         repository: "shop".into(),
         uri: URI.into(),
         sha256: sha256(CONTENT),
-        lineage: "web".into(),
+        lineage: Some("web".into()),
         init_data: init_data.iter().map(|body| sha256(body.as_bytes())).collect(),
     }
 }
@@ -170,6 +170,8 @@ async fn statements_hold_what_they_say() {
         with(&|resource| resource.sha256 = "sha256:00".into()),
         with(&|resource| resource.init_data = vec!["00".into()]),
         with(&|resource| resource.init_data = vec![sha256(b""); 65]),
+        with(&|resource| resource.lineage = None),
+        with(&|resource| resource.lineage = Some("..".into())),
     ] {
         assert!(world.owner.key.sign_statement(&bad).is_err(), "{bad:?}");
     }

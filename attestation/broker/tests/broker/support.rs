@@ -264,6 +264,7 @@ impl Owner {
             workload_name: "web".into(),
             images: vec![sha256(b"image")],
             init_data: None,
+            image_keys: Vec::new(),
         };
         let init_data = init_data(&registration.spec_digest, &registration.key_id);
         let registration = Registration { init_data: Some(sha256(init_data.as_bytes())), ..registration };
