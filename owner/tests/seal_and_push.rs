@@ -126,8 +126,8 @@ fn the_whole_way() {
     let request: ResourceRequest = serde_json::from_slice(&requests[0].body).unwrap();
     let resource = public.verify::<Resource>(&request.resource).unwrap();
     assert_eq!(
-        (resource.lineage.as_str(), resource.uri.as_str()),
-        ("shop.orders", "kbs:///acme/secret/api-1")
+        (resource.lineage.as_deref(), resource.uri.as_str()),
+        (Some("shop.orders"), "kbs:///acme/secret/api-1")
     );
     assert_eq!(resource.sha256, protocols::name::sha256(b"a secret\n"));
     assert_eq!(request.content.as_str(), "YSBzZWNyZXQK");

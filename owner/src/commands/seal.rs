@@ -5,7 +5,7 @@ mod grants;
 mod options;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -195,8 +195,15 @@ fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey, ini
         workload_name: header.workload().name.clone(),
         images,
         init_data: Some(protocols::name::sha256(initdata.as_bytes())),
-        image_keys: Vec::new(),
+        image_keys: image_keys(spec),
     }
+}
+
+/// Whatever the pod's images are encrypted for, each key once.
+fn image_keys(spec: &SealedSpec) -> Vec<String> {
+    let debug = spec.grants.debug.iter().map(|debug| &debug.image);
+    let keys = spec.images.values().chain(debug).flat_map(|image| &image.keys);
+    keys.map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn initdata(args: &SealArgs, identity: &Identity, document: &SealedDocument) -> Result<String> {
