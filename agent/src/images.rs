@@ -92,7 +92,7 @@ impl Images for Pulled {
             pulled = store.pull(image) => pulled.map_err(|e| refusal(&e))?,
             over = patience.over() => {
                 return Err(match over {
-                    Over::Time => pulling(store.progress(image.digest.as_deref().unwrap_or_default()).unwrap_or(0)),
+                    Over::Time => pulling(store.progress(image).unwrap_or(0)),
                     Over::Superseded => Refusal::new(Code::SlotBusy, "a later try to make the container has taken over"),
                 });
             }

@@ -178,10 +178,9 @@ impl ImageStore {
         Ok(ImageRef::pinned(reference, digest.to_string()))
     }
 
-    /// Percent of an image's bytes that have come, by its digest (`sha256:…`); `None` if nobody asked for
-    /// it or its pull failed.
-    pub fn progress(&self, digest: &str) -> Option<u8> {
-        let digest = digest.parse().ok()?;
+    /// Percent of an image's bytes that have come; `None` if nobody asked for it or its pull failed.
+    pub fn progress(&self, image: &ImageRef) -> Option<u8> {
+        let digest = image.digest.as_deref()?.parse().ok()?;
         let flight = locked(&self.inner.flights).get(&digest)?.clone();
         if flight.outcome.borrow().is_some() {
             return Some(100);

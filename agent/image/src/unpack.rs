@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -24,6 +24,9 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What overlayfs reads as "hide what is below this directory".
 const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
 const COPY_BUFFER: usize = 128 << 10;
+/// Directories and whiteouts are remembered until the end of the layer: bytes of their paths, with what a
+/// place in a list costs.
+const MAX_REMEMBERED: usize = 16 << 20;
 
 /// A directory that is being filled.
 pub(crate) struct Unpacker {
@@ -34,6 +37,7 @@ pub(crate) struct Unpacker {
     directory_times: Vec<(Vec<u8>, (i64, u32))>,
     /// Whiteouts seen, for a directory of the same name that comes later.
     whiteouts: HashSet<Vec<u8>>,
+    remembered: usize,
     buffer: Vec<u8>,
 }
 
@@ -48,6 +52,7 @@ impl Unpacker {
             parent: None,
             directory_times: Vec::new(),
             whiteouts: HashSet::new(),
+            remembered: 0,
             buffer: vec![0; COPY_BUFFER],
         })
     }
@@ -67,7 +72,21 @@ impl Unpacker {
         }
         match &member.kind {
             Kind::Directory => self.directory(&parent, &path, name, member)?,
-            Kind::File(size) => self.file(&parent, name, *size, member, data)?,
+            Kind::File(size) => {
+                let file = self.file(&parent, name)?;
+                self.copy(&file, *size, data)?;
+                set_file_metadata(&file, member)?;
+            }
+            Kind::Sparse(sparse) => {
+                let mut file = self.file(&parent, name)?;
+                for segment in sparse.segments() {
+                    file.seek(SeekFrom::Start(segment.offset)).map_err(|e| no_room("seek", &e))?;
+                    self.copy(&file, segment.length, data)?;
+                }
+                // The last hole.
+                file.set_len(sparse.size()).map_err(|e| no_room("size", &e))?;
+                set_file_metadata(&file, member)?;
+            }
             Kind::Symlink(target) => {
                 if target.is_empty() {
                     return Err("a symbolic link without a target".into());
@@ -111,12 +130,23 @@ impl Unpacker {
         Ok(())
     }
 
+    fn remember(&mut self, path: &[u8]) -> Result<(), String> {
+        self.remembered += path.len() + 64;
+        if self.remembered > MAX_REMEMBERED {
+            return Err(format!(
+                "the paths of the layer's directories are longer than {MAX_REMEMBERED} bytes"
+            ));
+        }
+        Ok(())
+    }
+
     fn root_member(&mut self, member: &Member) -> Result<(), String> {
         if member.kind != Kind::Directory {
             return Err("the root can only be a directory".into());
         }
         let root = reopen(&self.root)?;
         set_open_metadata(&root, member)?;
+        self.remember(b"")?;
         self.directory_times.push((Vec::new(), member.mtime));
         Ok(())
     }
@@ -147,24 +177,22 @@ impl Unpacker {
             set_opaque(&directory)?;
         }
         set_open_metadata(&directory, member)?;
+        self.remember(path)?;
         self.directory_times.push((path.to_vec(), member.mtime));
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        size: u64,
-        member: &Member,
-        data: &mut dyn Read,
-    ) -> Result<(), String> {
+    /// A new file, in the place of an earlier one.
+    fn file(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<File, String> {
         self.clear(parent, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| no_room("file", &e.into()))?;
-        let mut file = File::from(file);
-        let mut left = size;
+        let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600));
+        file.map(File::from).map_err(|e| no_room("file", &e.into()))
+    }
+
+    /// Writes the next `length` bytes of the data.
+    fn copy(&mut self, mut file: &File, length: u64, data: &mut dyn Read) -> Result<(), String> {
+        let mut left = length;
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(COPY_BUFFER).min(COPY_BUFFER);
             let got = data.read(&mut self.buffer[..want]).map_err(|e| format!("tar stream: {e}"))?;
@@ -174,8 +202,7 @@ impl Unpacker {
             file.write_all(&self.buffer[..got]).map_err(|e| no_room("write", &e))?;
             left -= got as u64;
         }
-        set_open_metadata(&file, member)?;
-        rustix::fs::futimens(&file, &times(member.mtime)).map_err(|e| format!("file time: {e}"))
+        Ok(())
     }
 
     /// `.wh.NAME` hides NAME of the layers below: a character device 0:0 in overlayfs' form. Beside a
@@ -194,6 +221,7 @@ impl Unpacker {
                     path.push(b'/');
                 }
                 path.extend_from_slice(hidden);
+                self.remember(&path)?;
                 self.whiteouts.insert(path);
                 Ok(())
             }
@@ -358,6 +386,11 @@ fn set_open_metadata(file: impl AsFd, member: &Member) -> Result<(), String> {
     Ok(())
 }
 
+fn set_file_metadata(file: &File, member: &Member) -> Result<(), String> {
+    set_open_metadata(file, member)?;
+    rustix::fs::futimens(file, &times(member.mtime)).map_err(|e| format!("file time: {e}"))
+}
+
 /// Owner, mode and time of something that can't be opened.
 fn set_metadata(parent: &OwnedFd, name: &[u8], member: &Member) -> Result<(), String> {
     let (uid, gid) = owner(member);
@@ -403,3 +436,7 @@ fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
 #[cfg(test)]
 #[path = "unpack_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "unpack_tool_tests.rs"]
+mod tool_tests;

@@ -100,6 +100,17 @@ impl Place {
     }
 }
 
+fn sparse_records(major: &str, minor: &str, size: &str) -> Tar {
+    Tar::new()
+        .pax("GNU.sparse.major", major.as_bytes())
+        .pax("GNU.sparse.minor", minor.as_bytes())
+        .pax("GNU.sparse.realsize", size.as_bytes())
+}
+
+fn sparse_map(size: &str, map: &str) -> Tar {
+    Tar::new().pax("GNU.sparse.size", size.as_bytes()).pax("GNU.sparse.map", map.as_bytes())
+}
+
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -195,11 +206,28 @@ fn nothing_leads_out() {
         ("overlay redirect", Tar::new().pax("SCHILY.xattr.trusted.overlay.redirect", b"/x").dir("a")),
         ("overlay redirect for users", Tar::new().pax("SCHILY.xattr.user.overlay.redirect", b"/x").dir("a")),
         ("access control list", Tar::new().pax("SCHILY.xattr.system.posix_acl_access", b"x").file("a", b"")),
-        ("sparse file", Tar::new().entry(EntryType::GNUSparse, "a", "", b"")),
-        ("sparse file by pax", Tar::new().pax("GNU.sparse.major", b"1").file("a", b"")),
+        ("sparse file without a map", Tar::new().pax("GNU.sparse.major", b"1").file("a", b"")),
+        ("sparse file of another version", sparse_records("2", "0", "4").file("a", b"")),
+        ("sparse file whose map is not there", sparse_records("1", "0", "4").file("a", b"data")),
+        ("sparse file whose segments lie outside", sparse_map("4", "0,8").file("a", b"12345678")),
+        ("sparse file whose segments overlap", sparse_map("90", "0,4,2,4").file("a", b"12345678")),
+        ("sparse file with more data than segments", sparse_map("90", "0,4").file("a", b"12345678")),
+        ("sparse file with fewer", sparse_map("90", "0,4,8,5").file("a", b"12345678")),
+        ("sparse file larger than any", sparse_map("18446744073709551615", "0,4").file("a", b"1234")),
+        ("sparse directory", sparse_map("0", "").dir("a")),
+        (
+            "sparse name that leads out",
+            sparse_map("4", "0,4").pax("GNU.sparse.name", b"../x").file("a", b"1234"),
+        ),
+        ("sparse file in two forms", sparse_map("4", "0,4").entry(EntryType::GNUSparse, "a", "", b"")),
+        (
+            "one attribute, two values",
+            Tar::new().pax("SCHILY.xattr.user.a", b"x").pax("LIBARCHIVE.xattr.user.a", b"eQ").file("a", b""),
+        ),
+        ("headers for nothing", Tar::new().file("a", b"").pax("mtime", b"1")),
         ("size that lies", Tar::new().pax("size", b"4096").file("a", b"x")),
         (
-            "global header",
+            "global header that renames",
             Tar::new().entry(EntryType::XGlobalHeader, "g", "", b"12 path=abc\n").file("a", b""),
         ),
         ("owner out of range", Tar::new().pax("uid", b"4294967295").file("a", b"")),
@@ -294,6 +322,89 @@ fn too_many_entries_are_refused() {
     let tar = Tar::new().file("a", b"").file("b", b"").file("c", b"").bytes();
     let error = archive::read(&tar[..], 2, |member, data| unpacker.member(member, data)).unwrap_err();
     assert_eq!(error, "more than 2 entries");
+}
+
+/// A stream that is refused, whatever is done with its members.
+#[track_caller]
+fn refused(stream: &[u8], because: &str) {
+    let place = Place::new();
+    let mut unpacker = Unpacker::new(&place.layer()).unwrap();
+    let error = archive::read(stream, 1000, |member, data| unpacker.member(member, data)).unwrap_err();
+    assert!(error.contains(because), "{error}");
+}
+
+#[test]
+fn a_stream_ends_at_a_block_and_after_its_data() {
+    let tar = Tar::new().file("a", &[7; 700]).bytes();
+    refused(&tar[..300], "ended in a block");
+    refused(&tar[..1000], "bytes early");
+    refused(&tar[..512 + 700 + 10], "ended in a block");
+    let mut after = tar[..512 + 1024].to_vec();
+    after.extend_from_slice(&[0; 512]);
+    after.extend_from_slice(&tar);
+    refused(&after, "goes on after a block of zeros");
+    let mut header = tar.clone();
+    header[0] = b'b';
+    refused(&header, "checksum");
+    // An end marker may be missing.
+    let place = Place::new();
+    let mut unpacker = Unpacker::new(&place.layer()).unwrap();
+    archive::read(&tar[..512 + 1024], 10, |member, data| unpacker.member(member, data)).unwrap();
+}
+
+#[test]
+fn sizes_above_eight_gibibytes_come_in_base_256_or_in_pax() {
+    let size = 9u64 << 30;
+    let large = |tar: Tar, stated: u64| {
+        let mut header = Header::new_gnu();
+        header.set_path("large").unwrap();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(stated);
+        header.set_cksum();
+        // Without the end marker.
+        let mut stream = tar.bytes();
+        stream.truncate(stream.len() - 1024);
+        stream.extend_from_slice(header.as_bytes());
+        stream
+    };
+    let seen = |stream: Vec<u8>| {
+        let mut seen = None;
+        let error = archive::read(&stream[..], 10, |member, _| {
+            seen = Some(member.kind.clone());
+            Ok(())
+        });
+        assert!(error.unwrap_err().contains("ended 9663676416 bytes early"));
+        seen
+    };
+    assert_eq!(seen(large(Tar::new(), size)), Some(Kind::File(size)));
+    let pax = || Tar::new().pax("size", size.to_string().as_bytes());
+    assert_eq!(seen(large(pax(), 0)), Some(Kind::File(size)));
+    // Where the header could have said it, the two must agree.
+    let stream = large(Tar::new().pax("size", b"1000"), 4);
+    let error = archive::read(&stream[..], 10, |_, _| Ok(())).unwrap_err();
+    assert!(error.contains("the pax size differs"), "{error}");
+}
+
+#[test]
+fn what_is_remembered_of_a_layer_is_bounded() {
+    let place = Place::new();
+    let mut unpacker = Unpacker::new(&place.layer()).unwrap();
+    let member = Member {
+        path: [b"a/".repeat(100), b"b".repeat(200)].concat(),
+        kind: Kind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        xattrs: Vec::new(),
+    };
+    let visits =
+        (0..MAX_REMEMBERED / 400).find_map(|n| unpacker.member(&member, &mut &b""[..]).err().map(|e| (n, e)));
+    let (visits, error) = visits.unwrap();
+    assert!(visits > 1000 && error.contains("directories are longer"), "{visits}: {error}");
 }
 
 #[test]

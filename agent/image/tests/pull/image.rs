@@ -128,6 +128,11 @@ pub(crate) fn named(digest: &Digest) -> ImageRef {
     ImageRef::pinned("registry.test/team/app:1", digest.to_string())
 }
 
+/// The digest that an image is named by.
+pub(crate) fn pinned(image: &ImageRef) -> &str {
+    image.digest.as_deref().unwrap()
+}
+
 pub(crate) fn manifest_path(digest: &Digest) -> String {
     format!("/v2/team/app/manifests/{digest}")
 }

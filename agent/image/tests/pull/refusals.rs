@@ -3,7 +3,9 @@
 use agent_image::{Digest, ErrorKind, ImageError};
 use serde_json::json;
 
-use crate::image::{GZIP, Image, Layer, Store, TAR, ZSTD, descriptor, gzip, named, serve_manifest, tar_of};
+use crate::image::{
+    GZIP, Image, Layer, Store, TAR, ZSTD, descriptor, gzip, named, pinned, serve_manifest, tar_of,
+};
 use crate::registry::{Answer, Registry};
 use crate::run;
 
@@ -44,7 +46,7 @@ fn another_manifest() {
         let reference = good().serve(&registry);
         let mut other = good().manifest;
         other["annotations"] = json!({"moved": "tag"});
-        let path = format!("/v2/team/app/manifests/{}", reference.digest);
+        let path = format!("/v2/team/app/manifests/{}", pinned(&reference));
         registry.answer(&path, &[Answer::Body(serde_json::to_vec(&other).unwrap())]);
         assert_mismatch(&Store::new(registry.source()).refusal(&reference).await, "image manifest");
     });
@@ -168,7 +170,7 @@ fn documents_that_never_end() {
     run(async {
         let registry = Registry::start();
         let reference = named(&Digest::of(b"x"));
-        registry.answer(&format!("/v2/team/app/manifests/{}", reference.digest), &[Answer::Endless]);
+        registry.answer(&format!("/v2/team/app/manifests/{}", pinned(&reference)), &[Answer::Endless]);
         let error = Store::new(registry.source()).refusal(&reference).await;
         assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
     });
@@ -246,7 +248,7 @@ fn an_encrypted_layer_or_a_key() {
         let registry = Registry::start();
         let mut reference = good().serve(&registry);
         let key = serde_json::from_value(json!("kbs:///owner/image-key/app"));
-        reference.key = Some(key.unwrap());
+        reference.keys = vec![key.unwrap()];
         let error = Store::new(registry.source()).refusal(&reference).await;
         assert!(matches!(error, ImageError::Encrypted { .. }), "{error}");
         assert!(registry.requests().is_empty());

@@ -3,7 +3,7 @@
 use agent_image::{Digest, ErrorKind, ImageError, ImageStore};
 use base64::Engine as _;
 
-use crate::image::{GZIP, Image, Layer, Store, limits, named};
+use crate::image::{GZIP, Image, Layer, Store, limits, named, pinned};
 use crate::registry::{Answer, Registry};
 use crate::run;
 
@@ -73,7 +73,7 @@ fn a_tag_leads_to_the_digest_that_it_has_now() {
         let store = Store::new(registry.source());
         let resolved = store.images.resolve("registry.test/team/app:v1").await.unwrap();
         assert_eq!(resolved.digest, reference.digest);
-        let by_digest = format!("registry.test/team/app@{}", reference.digest);
+        let by_digest = format!("registry.test/team/app@{}", pinned(&reference));
         assert_eq!(store.images.resolve(&by_digest).await.unwrap().digest, reference.digest);
         for bad in
             ["registry.test/team/app:v2", "registry.test/team/app@sha256:00", "registry.test/team/app:a b"]
@@ -266,7 +266,7 @@ fn a_token_is_fetched_with_the_credentials_and_used() {
         let manifest = serde_json::to_vec(&image.manifest).unwrap();
         let challenge =
             format!(r#"Bearer realm="https://{}/token?x=1",service="the registry""#, registry.address);
-        let path = format!("/v2/team/app/manifests/{}", reference.digest);
+        let path = format!("/v2/team/app/manifests/{}", pinned(&reference));
         registry.answer(
             &path,
             &[Answer::Status(401, vec![("WWW-Authenticate".into(), challenge)]), Answer::Body(manifest)],
@@ -293,7 +293,7 @@ fn credentials_stay_with_their_registry() {
         let path = image.layers[0].blob_path();
         let manifest = serde_json::to_vec(&image.manifest).unwrap();
         let basic = Answer::Status(401, vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())]);
-        let manifest_path = format!("/v2/team/app/manifests/{}", reference.digest);
+        let manifest_path = format!("/v2/team/app/manifests/{}", pinned(&reference));
         registry.answer(&manifest_path, &[basic, Answer::Body(manifest)]);
         // Down to plain HTTP: refused before anything is sent.
         registry.answer(&path, &[redirect(&format!("http://{}/blob", storage.address))]);
@@ -326,7 +326,7 @@ fn a_redirect_carries_no_credentials() {
         let manifest = serde_json::to_vec(&image.manifest).unwrap();
         let basic = Answer::Status(401, vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())]);
         registry.answer(
-            &format!("/v2/team/app/manifests/{}", reference.digest),
+            &format!("/v2/team/app/manifests/{}", pinned(&reference)),
             &[basic, Answer::Body(manifest)],
         );
         registry
@@ -349,7 +349,7 @@ fn a_registry_that_asks_again_is_believed() {
     run(async {
         let registry = Registry::start_tls();
         let reference = good().serve(&registry);
-        let path = format!("/v2/team/app/manifests/{}", reference.digest);
+        let path = format!("/v2/team/app/manifests/{}", pinned(&reference));
         let basic = Answer::Status(401, vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())]);
         registry.answer(&path, &[basic]);
         let error = Store::new(registry.source_with_login()).refusal(&reference).await;
