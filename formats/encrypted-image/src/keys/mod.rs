@@ -1,0 +1,1 @@
+//! Keys of recipients and of those who open: PEM, DER, JWK, certificates.
