@@ -1,2 +1,4 @@
 //! Images as their owner handles them: OCI layouts, docker archives, registries; encrypted, decrypted and
 //! re-wrapped without changing what needs no change.
+
+pub mod pgp;
