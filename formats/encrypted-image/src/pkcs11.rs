@@ -1,5 +1,10 @@
 //! The blob of `keys.pkcs11`: the private options under RSA-OAEP, once for each recipient, as JSON. The RSA is the token's.
 
+pub mod token;
+pub mod uri;
+
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{self, shown};
@@ -26,7 +31,8 @@ pub struct Pkcs11Recipient {
 }
 
 /// Hash of RSA-OAEP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OaepHash {
     /// What an absent `hash` means, and all that leaves RSA-2048 room for 193 bytes.
     Sha1,
@@ -146,6 +152,12 @@ impl OaepHash {
             Self::Sha256 => 32,
         };
         modulus.saturating_sub(2 * hash + 2)
+    }
+}
+
+impl fmt::Display for OaepHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 

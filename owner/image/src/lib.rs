@@ -2,3 +2,4 @@
 //! re-wrapped without changing what needs no change.
 
 pub mod pgp;
+pub mod pkcs11;

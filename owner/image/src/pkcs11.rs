@@ -10,7 +10,7 @@ mod recipients;
 mod tests;
 
 pub use configuration::{Configuration, ConfigurationError};
-pub use encrypted_image::pkcs11::token::Oaep;
+pub use encrypted_image::pkcs11::OaepHash;
 pub use helper::{Helper, HelperError};
 pub use key_file::{KeyFile, KeyFileError, is_key_file};
 pub use keys::Pkcs11Keys;

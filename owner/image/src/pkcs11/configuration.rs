@@ -17,11 +17,11 @@ const MAX_PATHS: usize = 64;
 
 /// Where distributions keep their modules: allowed when no configuration says otherwise.
 const DEFAULT_DIRECTORIES: [&str; 5] = [
-    "/usr/lib64/pkcs11/",             // Fedora, RHEL, openSUSE
-    "/usr/lib/pkcs11/",               // Fedora, Arch
-    "/usr/local/lib/pkcs11/",         // built by hand
-    "/usr/lib/softhsm/",              // Debian's SoftHSM
-    "/usr/lib/x86_64-linux-gnu/",     // Debian: opensc-pkcs11.so, p11-kit-proxy.so
+    "/usr/lib64/pkcs11/",         // Fedora, RHEL, openSUSE
+    "/usr/lib/pkcs11/",           // Fedora, Arch
+    "/usr/local/lib/pkcs11/",     // built by hand
+    "/usr/lib/softhsm/",          // Debian's SoftHSM
+    "/usr/lib/x86_64-linux-gnu/", // Debian: opensc-pkcs11.so, p11-kit-proxy.so
 ];
 
 /// A configuration that can't be used.
@@ -129,7 +129,8 @@ impl Configuration {
         ];
         for path in places.into_iter().flatten() {
             match Self::read(&path) {
-                Err(ConfigurationError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(ConfigurationError::Read { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
                 other => return other,
             }
         }
@@ -143,7 +144,10 @@ impl Configuration {
         file.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(failed)?;
         let name = path.display().to_string();
         if text.len() as u64 > FILE_LIMIT {
-            return Err(ConfigurationError::Yaml { path: name, reason: format!("more than {FILE_LIMIT} bytes") });
+            return Err(ConfigurationError::Yaml {
+                path: name,
+                reason: format!("more than {FILE_LIMIT} bytes"),
+            });
         }
         Self::parse(&name, &text)
     }

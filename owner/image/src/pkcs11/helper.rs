@@ -75,8 +75,7 @@ impl Helper {
         request: &Request,
         environment: &BTreeMap<String, String>,
     ) -> Result<Secret, HelperError> {
-        let failed =
-            |doing| move |source| HelperError::Io { program: self.program.clone(), doing, source };
+        let failed = |doing| move |source| HelperError::Io { program: self.program.clone(), doing, source };
         let mut command = Command::new(&self.program);
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));

@@ -79,7 +79,10 @@ pub struct KeyFile {
 
 impl std::fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyFile").field("file", &self.file).field("key", &Uri::label(&self.uri)).finish_non_exhaustive()
+        f.debug_struct("KeyFile")
+            .field("file", &self.file)
+            .field("key", &Uri::label(&self.uri))
+            .finish_non_exhaustive()
     }
 }
 
