@@ -1,1 +1,0 @@
-//! Keys of recipients and of those who open: PEM, DER, JWK, certificates.

@@ -1,1 +1,0 @@
-//! CMS enveloped data (RFC 5652) around the private options, in ocicrypt's encoding and in DER.
