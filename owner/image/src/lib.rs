@@ -3,3 +3,4 @@
 
 pub mod pgp;
 pub mod pkcs11;
+pub mod provider;
