@@ -20,7 +20,6 @@ use zeroize::Zeroizing;
 pub use certificate::Certificate;
 pub use ec::{Curve, EcPrivate, EcPublic};
 pub(crate) use jwk::{Epk, base64url};
-pub(crate) use rsa::OaepHash;
 pub use rsa::{MAX_RSA_BITS, MIN_RSA_BITS, RsaPrivate, RsaPublic};
 
 /// Largest key file read, in bytes: an RSA-8192 key with its certificate chain is below it.

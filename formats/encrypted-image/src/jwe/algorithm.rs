@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::content::{self, Encryption};
 use super::header::Header;
 use super::{JweError, RsaOaep};
-use crate::keys::{Curve, EcPrivate, EcPublic, Epk, OaepHash, PrivateKey, PublicKey, RsaPrivate};
+use crate::keys::{Curve, EcPrivate, EcPublic, Epk, PrivateKey, PublicKey, RsaPrivate};
+use crate::pkcs11::OaepHash;
 
 /// As `alg` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,18 +11,12 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{Hints, KeyError};
+use crate::pkcs11::OaepHash;
 
 /// Fewest bits of a modulus.
 pub const MIN_RSA_BITS: usize = 2048;
 /// Most bits of a modulus.
 pub const MAX_RSA_BITS: usize = 8192;
-
-/// The hash of RSA-OAEP; its label is empty and MGF1 uses the same hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OaepHash {
-    Sha1,
-    Sha256,
-}
 
 /// RSA private key of two primes.
 #[derive(Clone)]
@@ -109,8 +103,14 @@ impl RsaPublic {
         self
     }
 
-    /// None if there is no randomness, or the secret is longer than the key can carry.
-    pub(crate) fn encrypt_oaep(&self, hash: OaepHash, secret: &[u8]) -> Option<Vec<u8>> {
+    /// Size of the modulus in bytes, which is that of each ciphertext.
+    pub fn size(&self) -> usize {
+        self.key.size()
+    }
+
+    /// RSA-OAEP with an empty label and the same hash in its mask. None if there is no randomness, or the
+    /// secret is longer than the key can carry.
+    pub fn encrypt_oaep(&self, hash: OaepHash, secret: &[u8]) -> Option<Vec<u8>> {
         match hash {
             OaepHash::Sha1 => Oaep::<Sha1>::new().encrypt(&mut SysRng, &self.key, secret),
             OaepHash::Sha256 => Oaep::<Sha256>::new().encrypt(&mut SysRng, &self.key, secret),

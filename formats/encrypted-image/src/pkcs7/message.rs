@@ -2,10 +2,11 @@
 //! the AES-GCM parameters of ocicrypt. Indefinite lengths are refused.
 
 use super::{Cipher, MAX_MESSAGE, MAX_PLAINTEXT, MAX_RECIPIENTS, Pkcs7Error};
+use crate::keys::Certificate;
 use crate::keys::der::{
     INTEGER, NULL, NotDer, OCTET_STRING, OID, Reader, SEQUENCE, SET, Value, context, context_primitive, value,
 };
-use crate::keys::{Certificate, OaepHash};
+use crate::pkcs11::OaepHash;
 
 /// 1.2.840.113549.1.7.1
 pub(super) const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
