@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
+use oci_registry::{ReferenceError, RegistryError};
+
 /// The step that refused an image; the agent gives each its own refusal code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -28,34 +30,9 @@ pub enum ImageError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A registry's location, certificate or credentials can't be used.
-    #[error("registry {registry}: {reason}")]
-    Registry {
-        /// The registry's host or location.
-        registry: String,
-        /// What is wrong, and what to change.
-        reason: String,
-    },
-    /// The registry couldn't be reached, after all retries.
-    #[error("registry {registry}: no answer after {attempts} attempts: {reason}")]
-    Unreachable {
-        /// `scheme://host:port` that failed.
-        registry: String,
-        /// How many times it was tried.
-        attempts: u32,
-        /// The last failure.
-        reason: String,
-    },
-    /// The registry answered with a status that isn't success.
-    #[error("registry {registry}: {what} answered with status {status}{}", hint(*.status))]
-    Status {
-        /// `scheme://host:port` that answered.
-        registry: String,
-        /// What was asked for.
-        what: String,
-        /// The HTTP status.
-        status: u16,
-    },
+    /// The registry, or what it sent, can't be used.
+    #[error(transparent)]
+    Registry(RegistryError),
     /// An answer larger than the bound for its kind, or than it was declared to be.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
@@ -63,16 +40,6 @@ pub enum ImageError {
         what: String,
         /// Bound, in bytes.
         limit: u64,
-    },
-    /// Fewer bytes than declared.
-    #[error("{what} ended after {received} of {expected} bytes")]
-    Truncated {
-        /// The thing that ended early.
-        what: String,
-        /// Bytes that came.
-        received: u64,
-        /// Bytes that were declared.
-        expected: u64,
     },
     /// Bytes that don't hash to the digest that names them.
     #[error("{what} doesn't match its digest: expected {expected}, received {actual}")]
@@ -130,12 +97,15 @@ impl ImageError {
     /// Which step refused.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Reference { .. }
-            | Self::Registry { .. }
-            | Self::Unreachable { .. }
-            | Self::Status { .. }
-            | Self::Interrupted { .. } => ErrorKind::Pull,
-            Self::Truncated { .. } | Self::TooLarge { .. } | Self::DigestMismatch { .. } => ErrorKind::Digest,
+            Self::Registry(error) => match error.of_registry() {
+                RegistryError::Truncated { .. }
+                | RegistryError::TooLarge { .. }
+                | RegistryError::DigestMismatch { .. } => ErrorKind::Digest,
+                RegistryError::Document { .. } => ErrorKind::Config,
+                _ => ErrorKind::Pull,
+            },
+            Self::Reference { .. } | Self::Interrupted { .. } => ErrorKind::Pull,
+            Self::TooLarge { .. } | Self::DigestMismatch { .. } => ErrorKind::Digest,
             Self::Manifest { .. } | Self::Encrypted { .. } => ErrorKind::Config,
             Self::Unpack { .. } | Self::Store { .. } => ErrorKind::Unpack,
         }
@@ -143,31 +113,6 @@ impl ImageError {
 
     pub(crate) fn store(operation: &'static str, source: io::Error) -> Self {
         Self::Store { operation, source: Arc::new(source) }
-    }
-
-    /// The same after so many attempts.
-    pub(crate) fn after(self, attempts: u32) -> Self {
-        match self {
-            Self::Unreachable { registry, reason, .. } => Self::Unreachable { registry, attempts, reason },
-            other => other,
-        }
-    }
-
-    /// Whether another attempt may succeed: the failure may have been the network's.
-    pub(crate) fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Truncated { .. } => true,
-            Self::Status { status, .. } => *status == 408 || *status == 429 || *status >= 500,
-            _ => false,
-        }
-    }
-}
-
-fn hint(status: u16) -> &'static str {
-    match status {
-        401 | 403 => "; seal credentials for this registry, or check the ones that are sealed",
-        404 => "; the image or its digest is not there",
-        _ => "",
     }
 }
 
@@ -177,5 +122,24 @@ fn disk_hint(source: &io::Error) -> &'static str {
             "; give the guest more memory or use a smaller image"
         }
         _ => "",
+    }
+}
+
+impl From<ReferenceError> for ImageError {
+    fn from(ReferenceError { reference, reason }: ReferenceError) -> Self {
+        Self::Reference { reference, reason }
+    }
+}
+
+impl From<RegistryError> for ImageError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Reference(error) => error.into(),
+            RegistryError::TooLarge { what, limit } => Self::TooLarge { what, limit },
+            RegistryError::DigestMismatch { what, expected, actual } => {
+                Self::DigestMismatch { what, expected, actual }
+            }
+            other => Self::Registry(other),
+        }
     }
 }

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use oci_registry::{Download, Hasher, Repository};
 use tokio::sync::mpsc;
 
-use crate::digest::Hasher;
 use crate::manifest::{Compression, LayerPlan};
-use crate::registry::Registry;
 use crate::unpack::Unpacker;
 use crate::{Digest, ImageError, Limits, archive};
 
@@ -66,16 +65,39 @@ impl VerifiedLayer {
     }
 }
 
-/// Fetches, checks and unpacks a layer into a new directory below `stage`. A transfer that breaks goes on
-/// where it broke, as long as bytes come; attempts that bring none are bounded. `on_bytes` hears of each
-/// chunk.
+/// Fetches, checks and unpacks a layer into a new directory below `stage`. `on_bytes` hears of each chunk.
 pub(crate) async fn fetch(
-    registry: &Registry,
+    repository: &Repository,
     plan: &LayerPlan,
     stage: &Path,
     limits: &Limits,
     on_bytes: impl Fn(u64),
 ) -> Result<VerifiedLayer, ImageError> {
+    let mut download = repository.download(&plan.blob, plan.size);
+    loop {
+        let (stage, unpacked, actual) = attempt(&mut download, plan, stage, limits, &on_bytes).await?;
+        if actual != plan.blob {
+            // Another source may have the right bytes; what these ones made is dropped with its stage.
+            download.reject(&actual)?;
+            continue;
+        }
+        let diff_id =
+            unpacked.map_err(|reason| ImageError::Unpack { layer: plan.diff_id.to_string(), reason })?;
+        if diff_id != plan.diff_id {
+            return Err(mismatch("unpacked layer".into(), &plan.diff_id, &diff_id));
+        }
+        return Ok(VerifiedLayer { stage, diff_id });
+    }
+}
+
+/// One unpacking, with the digest of the blob that it was fed.
+async fn attempt(
+    download: &mut Download,
+    plan: &LayerPlan,
+    stage: &Path,
+    limits: &Limits,
+    on_bytes: impl Fn(u64),
+) -> Result<(Stage, Result<Digest, String>, Digest), ImageError> {
     let stage = Stage::create(stage, plan)?;
     let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
     let (job, bounds) = (plan.clone(), limits.clone());
@@ -84,87 +106,31 @@ pub(crate) async fn fetch(
         let result = unpack(Chunks { receiver, chunk: Bytes::new() }, stage.path(), &job, &bounds);
         (stage, result)
     });
-    let mut transfer = Transfer { hasher: Hasher::default(), sender: Some(sender) };
-    let transferred = transfer.run(registry, plan, limits, on_bytes).await;
-    let Transfer { hasher, sender } = transfer;
-    drop(sender);
+    let transferred = transfer(download, sender, on_bytes).await;
     let (stage, unpacked) =
         unpacking.await.map_err(|e| ImageError::store("unpack a layer", io::Error::other(e.to_string())))?;
-    transferred?;
-    let actual = hasher.finish();
-    if actual != plan.blob {
-        return Err(mismatch(format!("layer {}", plan.blob), &plan.blob, &actual));
-    }
-    let diff_id =
-        unpacked.map_err(|reason| ImageError::Unpack { layer: plan.diff_id.to_string(), reason })?;
-    if diff_id != plan.diff_id {
-        return Err(mismatch("unpacked layer".into(), &plan.diff_id, &diff_id));
-    }
-    Ok(VerifiedLayer { stage, diff_id })
+    Ok((stage, unpacked, transferred?))
 }
 
-/// What has come of a blob so far: hashed, and handed to the unpacker.
-struct Transfer {
-    hasher: Hasher,
-    /// `None`: the unpacker gave up and has its reason. The rest is still hashed, so that a blob which was
-    /// tampered with is called that, whatever it did to the unpacker.
-    sender: Option<mpsc::Sender<Bytes>>,
-}
-
-impl Transfer {
-    async fn run(
-        &mut self,
-        registry: &Registry,
-        plan: &LayerPlan,
-        limits: &Limits,
-        on_bytes: impl Fn(u64),
-    ) -> Result<(), ImageError> {
-        let (mut failures, mut pause) = (0, limits.backoff);
-        loop {
-            let before = self.hasher.length();
-            let error = match self.once(registry, plan, &on_bytes).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if self.hasher.length() > before {
-                (failures, pause) = (0, limits.backoff);
-            }
-            failures += 1;
-            if !error.is_transient() || failures >= limits.attempts {
-                return Err(error.after(failures));
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+/// Reads the blob once from its beginning: hashed here, and handed to the unpacker. An unpacker that gave up
+/// has its reason; the rest is still hashed, so that a blob which was tampered with is called that, whatever
+/// it did to the unpacker.
+async fn transfer(
+    download: &mut Download,
+    sender: mpsc::Sender<Bytes>,
+    on_bytes: impl Fn(u64),
+) -> Result<Digest, ImageError> {
+    let (mut hasher, mut sender) = (Hasher::default(), Some(sender));
+    while let Some(chunk) = download.chunk().await? {
+        hasher.update(&chunk);
+        on_bytes(chunk.len() as u64);
+        if let Some(open) = &sender
+            && open.send(chunk).await.is_err()
+        {
+            sender = None;
         }
     }
-
-    /// One connection, from where the last one broke.
-    async fn once(
-        &mut self,
-        registry: &Registry,
-        plan: &LayerPlan,
-        on_bytes: &impl Fn(u64),
-    ) -> Result<(), ImageError> {
-        let what = || format!("layer {}", plan.blob);
-        let mut blob = registry.blob(&plan.blob, self.hasher.length()).await?;
-        while let Some(chunk) = blob.chunk().await? {
-            self.hasher.update(&chunk);
-            if self.hasher.length() > plan.size {
-                return Err(ImageError::TooLarge { what: what(), limit: plan.size });
-            }
-            on_bytes(chunk.len() as u64);
-            if let Some(open) = &self.sender
-                && open.send(chunk).await.is_err()
-            {
-                self.sender = None;
-            }
-        }
-        if self.hasher.length() < plan.size {
-            let received = self.hasher.length();
-            return Err(ImageError::Truncated { what: what(), received, expected: plan.size });
-        }
-        Ok(())
-    }
+    Ok(hasher.finish())
 }
 
 fn mismatch(what: String, expected: &Digest, actual: &Digest) -> ImageError {

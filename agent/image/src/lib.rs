@@ -5,27 +5,20 @@
 //! layer to its diff id in that config. A layer becomes visible in the store only after all of that.
 
 mod archive;
-mod auth;
-mod digest;
 mod error;
 mod header;
 mod layer;
 mod limits;
 mod manifest;
 mod pax;
-mod reference;
-mod registry;
-mod resolver;
 mod rootfs;
 mod sparse;
 mod store;
-mod tls;
-mod transport;
 mod unpack;
 
-pub use digest::Digest;
 pub use error::{ErrorKind, ImageError};
 pub use limits::Limits;
+pub use oci_registry::{Digest, RegistryError};
 pub use oci_spec::image::ImageConfiguration;
 pub use rootfs::{Rootfs, RootfsError};
 pub use store::{Image, ImageStore};

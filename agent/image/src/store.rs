@@ -11,16 +11,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use oci_registry::{Access, Client, Login, Reference, Repository, Settings, Source};
 use oci_spec::image::ImageConfiguration;
 use sealed_spec::{ImageRef, RegistrySource};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::manifest::{self, Document, LayerPlan, Manifest, Verified};
-use crate::reference::{self, Endpoint, Reference};
-use crate::registry::Registry;
-use crate::resolver::Resolver;
-use crate::transport::Transport;
 use crate::{Digest, ImageError, Limits, layer};
 
 /// An image whose manifest, config and layers were all verified.
@@ -73,10 +70,8 @@ pub struct ImageStore {
 struct Inner {
     layers: PathBuf,
     stage: PathBuf,
-    registries: Vec<RegistrySource>,
-    ca_bundle: Option<PathBuf>,
     limits: Limits,
-    transport: Transport,
+    client: Client,
     flights: Mutex<HashMap<Digest, Flight>>,
     /// One fetch a layer at a time, so that images which share layers don't fetch them twice.
     layer_locks: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -118,15 +113,19 @@ impl ImageStore {
                 .create(directory)
                 .map_err(|e| ImageError::store("make the store's directories", e))?;
         }
-        let transport = Transport::new(Resolver::default(), &limits);
+        let client = Client::new(Settings {
+            sources: registries.into_iter().map(source).collect(),
+            ca_bundle,
+            limits: limits.registry.clone(),
+            agent: "sealpod-agent",
+            ..Settings::default()
+        });
         let permits = Semaphore::new(limits.parallel_layers.max(1));
         let inner = Inner {
             layers,
             stage,
-            registries,
-            ca_bundle,
             limits,
-            transport,
+            client,
             flights: Mutex::default(),
             layer_locks: Mutex::default(),
             permits,
@@ -158,21 +157,11 @@ impl ImageStore {
     /// images that no sealed specification pins; `docker.io/library` and `latest` are filled in.
     pub async fn resolve(&self, reference: &str) -> Result<ImageRef, ImageError> {
         let parsed = Reference::parse(reference)?;
-        let wanted = reference::wanted(reference)?;
-        let digest = match wanted.parse::<Digest>() {
-            Ok(digest) => digest,
-            Err(_) if wanted.contains(':') => {
-                return Err(ImageError::Reference {
-                    reference: wanted.to_owned(),
-                    reason: "the digest must be sha256: and 64 lower-case hex digits",
-                });
-            }
-            Err(_) => {
-                let inner = &self.inner;
-                let endpoint = Endpoint::resolve(&parsed, &inner.registries)?;
-                let (transport, limits) = (inner.transport.clone(), inner.limits.clone());
-                let registry = Registry::new(endpoint, transport, limits, inner.ca_bundle.as_deref())?;
-                Digest::of(&registry.tagged(wanted, manifest::ACCEPT).await?)
+        let digest = match parsed.digest {
+            Some(digest) => digest,
+            None => {
+                let tag = parsed.tag.as_deref().unwrap_or("latest");
+                self.inner.client.repository(&parsed, Access::Pull)?.tagged(tag).await?.digest
             }
         };
         Ok(ImageRef::pinned(reference, digest.to_string()))
@@ -247,20 +236,17 @@ impl Inner {
         reference: &Reference,
         progress: &Arc<Progress>,
     ) -> Result<Arc<Image>, ImageError> {
-        let endpoint = Endpoint::resolve(reference, &self.registries)?;
-        let (transport, limits) = (self.transport.clone(), self.limits.clone());
-        let registry = Registry::new(endpoint, transport, limits, self.ca_bundle.as_deref())?;
-        let manifest = self.manifest(&registry, &digest).await?;
-        let config = registry.small_blob(&manifest.config.digest, "image config").await?;
+        let repository = self.client.repository(reference, Access::Pull)?;
+        let manifest = self.manifest(&repository, &digest).await?;
+        let config = repository.small_blob(&manifest.config.digest, "image config").await?;
         let config = Verified::check(config, &manifest.config.digest, "image config")?;
         let (config, plans) = manifest::plan(&manifest, &config, &digest, &self.limits)?;
         progress.total.store(plans.iter().map(|p| p.size).fold(0, u64::saturating_add), Ordering::Relaxed);
 
-        let registry = Arc::new(registry);
         let mut tasks = JoinSet::new();
         for (index, plan) in plans.into_iter().enumerate() {
-            let (inner, registry, progress) = (self.clone(), registry.clone(), progress.clone());
-            tasks.spawn(async move { (index, inner.layer(&registry, &plan, &progress).await) });
+            let (inner, repository, progress) = (self.clone(), repository.clone(), progress.clone());
+            tasks.spawn(async move { (index, inner.layer(&repository, &plan, &progress).await) });
         }
         let mut layers = vec![PathBuf::new(); tasks.len()];
         while let Some(task) = tasks.join_next().await {
@@ -272,10 +258,10 @@ impl Inner {
     }
 
     /// The image manifest, by way of an index if the digest names one.
-    async fn manifest(&self, registry: &Registry, digest: &Digest) -> Result<Manifest, ImageError> {
+    async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest, ImageError> {
         let mut wanted = *digest;
         for what in ["image manifest", "image manifest named by the index"] {
-            let bytes = registry.manifest(&wanted, manifest::ACCEPT).await?;
+            let bytes = repository.manifest_as(&wanted, what).await?.bytes;
             let bytes = Verified::check(bytes, &wanted, what)?;
             match manifest::document(&bytes, &self.limits)? {
                 Document::Image(manifest) => return Ok(manifest),
@@ -287,7 +273,7 @@ impl Inner {
 
     async fn layer(
         &self,
-        registry: &Registry,
+        repository: &Repository,
         plan: &LayerPlan,
         progress: &Progress,
     ) -> Result<PathBuf, ImageError> {
@@ -305,13 +291,25 @@ impl Inner {
             come.fetch_add(bytes, Ordering::Relaxed);
             progress.done.fetch_add(bytes, Ordering::Relaxed);
         };
-        let fetched = layer::fetch(registry, plan, &self.stage, &self.limits, on_bytes).await;
+        let fetched = layer::fetch(repository, plan, &self.stage, &self.limits, on_bytes).await;
         let published = fetched.and_then(|layer| layer.publish(&self.layers));
         if published.is_err() {
             progress.done.fetch_sub(come.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         published
     }
+}
+
+/// A sealed source as the client takes it.
+fn source(sealed: RegistrySource) -> Source {
+    let mut source = Source::new(&sealed.host, &sealed.location);
+    source.ca = sealed.ca;
+    source.lookaside = sealed.lookaside;
+    source.mirrors = sealed.mirrors.iter().map(|location| location.as_str().into()).collect();
+    if let (Some(username), Some(password)) = (&sealed.username, &sealed.password) {
+        source.login = Some(Login::password(username, password.expose()));
+    }
+    source
 }
 
 fn locked<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {

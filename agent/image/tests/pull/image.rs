@@ -144,12 +144,15 @@ pub(crate) fn blob_path(digest: &Digest) -> String {
 /// Bounds for tests: small, and no waiting between attempts.
 pub(crate) fn limits() -> Limits {
     Limits {
-        document_bytes: 64 << 10,
         layer_unpacked_bytes: 4 << 20,
         layer_transfer_bytes: 8 << 20,
         layer_entries: 100,
-        attempts: 3,
-        backoff: Duration::from_millis(1),
+        registry: oci_registry::Limits {
+            document_bytes: 64 << 10,
+            attempts: 3,
+            backoff: Duration::from_millis(1),
+            ..oci_registry::Limits::default()
+        },
         ..Limits::default()
     }
 }

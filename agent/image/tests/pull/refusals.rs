@@ -1,6 +1,6 @@
 //! Images whose content is wrong: each test bends one thing of a good image.
 
-use agent_image::{Digest, ErrorKind, ImageError};
+use agent_image::{Digest, ErrorKind, ImageError, RegistryError};
 use serde_json::json;
 
 use crate::image::{
@@ -144,7 +144,7 @@ fn fewer_bytes_than_declared() {
     let mut image = Image::new(vec![Layer::file(TAR, "a", b"content")]);
     image.manifest["layers"][0]["size"] = json!(1 << 20);
     let error = refused_as_is(&image);
-    assert!(matches!(error, ImageError::Truncated { .. }), "{error}");
+    assert!(matches!(error, ImageError::Registry(RegistryError::Truncated { .. })), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The way to the registry: retries, redirects, authentication, TLS. The host is on it all along.
 
-use agent_image::{Digest, ErrorKind, ImageError, ImageStore};
+use agent_image::{Digest, ErrorKind, ImageError, ImageStore, RegistryError};
 use base64::Engine as _;
 
 use crate::image::{GZIP, Image, Layer, Store, limits, named, pinned};
@@ -123,13 +123,16 @@ fn attempts_are_bounded() {
         let path = image.layers[0].blob_path();
         registry.answer(&path, &[Answer::Cut(image.layers[0].blob.clone(), 40)]);
         let error = Store::new(registry.source()).refusal(&reference).await;
-        assert!(matches!(error, ImageError::Unreachable { attempts: 3, .. }), "{error}");
+        assert!(
+            matches!(error, ImageError::Registry(RegistryError::Unreachable { attempts: 3, .. })),
+            "{error}"
+        );
         assert!(error.to_string().contains(&registry.address), "{error}");
         assert_eq!(registry.count(&path), 3);
 
         registry.answer(&path, &[Answer::Status(503, vec![])]);
         let error = Store::new(registry.source()).refusal(&reference).await;
-        assert!(matches!(error, ImageError::Status { status: 503, .. }), "{error}");
+        assert!(matches!(error, ImageError::Registry(RegistryError::Status { status: 503, .. })), "{error}");
         assert_eq!(registry.count(&path), 6);
     });
 }
@@ -139,7 +142,7 @@ fn what_will_not_change_is_not_tried_again() {
     run(async {
         let registry = Registry::start();
         let error = Store::new(registry.source()).refusal(&named(&Digest::of(b"missing"))).await;
-        assert!(matches!(error, ImageError::Status { status: 404, .. }), "{error}");
+        assert!(matches!(error, ImageError::Registry(RegistryError::Status { status: 404, .. })), "{error}");
         assert_eq!(registry.requests().len(), 1);
     });
 }
@@ -208,7 +211,7 @@ fn plain_http_only_where_the_owner_said_so() {
         source.ca = Registry::start_tls().ca.clone();
         reference.reference = "registry.test/team/app:1".into();
         let error = Store::new(source).refusal(&reference).await;
-        assert!(matches!(error, ImageError::Unreachable { .. }), "{error}");
+        assert!(matches!(error, ImageError::Registry(RegistryError::Unreachable { .. })), "{error}");
         assert_eq!(registry.count("/v2/"), 0);
     });
 }
@@ -229,7 +232,7 @@ fn a_sealed_certificate_is_the_only_one() {
 
         source.ca = Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into());
         let error = Store::new(source).refusal(&reference).await;
-        assert!(error.to_string().contains("the sealed registry certificate"), "{error}");
+        assert!(error.to_string().contains("the pinned registry certificate"), "{error}");
     });
 }
 
@@ -313,7 +316,7 @@ fn credentials_stay_with_their_registry() {
         source.location = format!("http://{}", storage.address);
         source.ca = None;
         let error = Store::new(source).refusal(&reference).await;
-        assert!(error.to_string().contains("in clear"), "{error}");
+        assert!(error.to_string().contains("login over plain http"), "{error}");
     });
 }
 
@@ -353,7 +356,7 @@ fn a_registry_that_asks_again_is_believed() {
         let basic = Answer::Status(401, vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())]);
         registry.answer(&path, &[basic]);
         let error = Store::new(registry.source_with_login()).refusal(&reference).await;
-        assert!(matches!(error, ImageError::Status { status: 401, .. }), "{error}");
+        assert!(matches!(error, ImageError::Registry(RegistryError::Status { status: 401, .. })), "{error}");
         assert_eq!(registry.count(&path), 2);
     });
 }

@@ -3,8 +3,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hyper::header::HeaderValue;
+use hyper::{Method, Uri};
 use zeroize::Zeroizing;
+
+use crate::body::Outgoing;
+
+/// How this client calls itself towards token services.
+const CLIENT_ID: &str = "sealpod";
 
 /// What a registry asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,6 +79,42 @@ fn parameters(mut text: &str) -> Option<Vec<(&str, String)>> {
     }
 }
 
+/// A request to a token service: GET with the query, or POST with a form that holds the refresh token.
+pub(crate) struct TokenRequest {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) body: Outgoing,
+}
+
+impl TokenRequest {
+    /// The realm's own query is kept.
+    pub(crate) fn new(realm: &Uri, scopes: Vec<String>, service: Option<String>) -> Self {
+        let mut target = realm.path_and_query().map_or("/", |p| p.as_str()).to_owned();
+        let mut first = !target.contains('?');
+        let scopes = scopes.into_iter().map(|scope| ("scope", scope));
+        for (name, value) in scopes.chain(service.map(|service| ("service", service))) {
+            target.push(if first { '?' } else { '&' });
+            first = false;
+            target.push_str(&format!("{name}={}", query_value(&value)));
+        }
+        Self { method: Method::GET, target, body: Outgoing::Empty }
+    }
+
+    /// Makes it an OAuth2 request (distribution "Token authentication: OAuth2").
+    pub(crate) fn refresh(&mut self, token: &str) {
+        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        let form = Zeroizing::new(format!(
+            "grant_type=refresh_token&client_id={CLIENT_ID}&refresh_token={}&{}",
+            query_value(token),
+            // Several scopes are one parameter here.
+            query.replacen("&scope=", "%20", usize::MAX)
+        ));
+        self.body = Outgoing::Whole(Bytes::copy_from_slice(form.as_bytes()));
+        self.target = path.to_owned();
+        self.method = Method::POST;
+    }
+}
+
 /// `application/x-www-form-urlencoded` text for a query value.
 pub(crate) fn query_value(text: &str) -> String {
     use std::fmt::Write as _;
@@ -101,8 +144,12 @@ pub(crate) fn bearer(answer: &[u8]) -> Option<HeaderValue> {
         access_token: Option<String>,
     }
     let answer: Answer = serde_json::from_slice(answer).ok()?;
-    let token = Zeroizing::new(answer.token.or(answer.access_token)?);
-    sensitive(&Zeroizing::new(format!("Bearer {}", *token)))
+    bearer_header(&Zeroizing::new(answer.token.or(answer.access_token)?))
+}
+
+/// `Authorization: Bearer …`
+pub(crate) fn bearer_header(token: &str) -> Option<HeaderValue> {
+    sensitive(&Zeroizing::new(format!("Bearer {token}")))
 }
 
 /// `None` for text that can't be a header, such as a token with a line break in it.

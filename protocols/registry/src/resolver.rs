@@ -1,7 +1,7 @@
 //! Host names to addresses. The binary is static, so libc's resolver can't load its plug-ins; the name
 //! servers are those in `/etc/resolv.conf`, read anew for each look-up because the agent writes it late.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use hickory_resolver::config::LookupIpStrategy;
@@ -32,6 +32,11 @@ impl Resolver {
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        // RFC 6761 section 6.3: never a name server's business.
+        if host == "localhost" {
+            let own: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return Ok(own.map(|address| SocketAddr::new(address, port)).to_vec());
         }
         let resolver = self.resolver()?;
         let found = resolver.lookup_ip(host).await.map_err(|e| format!("host name {host}: {e}"))?;

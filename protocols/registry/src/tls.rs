@@ -1,4 +1,4 @@
-//! TLS towards registries: a sealed certificate for the registry if there is one, else the guest's bundle.
+//! TLS towards registries: a certificate that is pinned for the registry if there is one, else the bundle.
 //! Provider is ring, chosen here and not by process-wide state.
 
 use std::fs::File;
@@ -13,22 +13,22 @@ use rustls::{ClientConfig, RootCertStore};
 /// Debian's bundle is 220 KiB.
 const MAX_BUNDLE: u64 = 4 << 20;
 
-/// Trusts only the certificates in `pem` (those of a sealed registry source).
+/// Trusts only the certificates in `pem` (those of a source).
 pub(crate) fn trusting(pem: &str) -> Result<Arc<ClientConfig>, String> {
-    let roots = roots(pem.as_bytes(), "the sealed registry certificate", false)?;
+    let roots = roots(pem.as_bytes(), "the pinned registry certificate", false)?;
     configuration(roots)
 }
 
-/// Trusts the certificates in the guest's bundle.
+/// Trusts the certificates in the bundle.
 pub(crate) fn from_bundle(path: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let Some(path) = path else {
-        return Err("there is no CA bundle in this guest; seal the registry's CA certificate".into());
+        return Err("there is no CA bundle here; pin the registry's CA certificate".into());
     };
     let name = format!("CA bundle {}", path.display());
     let mut pem = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_BUNDLE + 1).read_to_end(&mut pem))
-        .map_err(|e| format!("{name}: {e}; seal the registry's CA certificate"))?;
+        .map_err(|e| format!("{name}: {e}; pin the registry's CA certificate"))?;
     if pem.len() as u64 > MAX_BUNDLE {
         return Err(format!("{name} is larger than {MAX_BUNDLE} bytes"));
     }

@@ -20,8 +20,13 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The 64 hex digits alone, as the store names its directories.
-    pub(crate) fn hex(&self) -> String {
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The 64 hex digits alone, as stores name their directories.
+    pub fn hex(&self) -> String {
         hex::encode(self.0)
     }
 }
@@ -52,6 +57,18 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'de> serde::Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -60,23 +77,26 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 /// Counts and hashes what passes.
-#[derive(Default)]
-pub(crate) struct Hasher {
+#[derive(Clone, Default)]
+pub struct Hasher {
     state: Sha256,
     length: u64,
 }
 
 impl Hasher {
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    /// The next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
         self.state.update(bytes);
         self.length += bytes.len() as u64;
     }
 
-    pub(crate) fn length(&self) -> u64 {
+    /// How many bytes have passed.
+    pub fn length(&self) -> u64 {
         self.length
     }
 
-    pub(crate) fn finish(self) -> Digest {
+    /// The digest of all of them.
+    pub fn finish(self) -> Digest {
         Digest(self.state.finalize().into())
     }
 }

@@ -1,0 +1,163 @@
+//! What all registries share: trust, names, time-outs, idle connections.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::ClientConfig;
+
+use crate::proxy::Proxies;
+use crate::repository::{Place, Repository};
+use crate::resolver::Resolver;
+use crate::server::Server;
+use crate::source::{self, Source};
+use crate::transport::Transport;
+use crate::{Limits, Reference, RegistryError, tls};
+
+/// What a repository is opened for: which token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Pull,
+    /// Reading and writing.
+    Push,
+}
+
+/// What a client is made from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// By host, the first that fits. A host without one is asked over https, without a login.
+    pub sources: Vec<Source>,
+    /// PEM certificates for servers whose source pins none; read when one of them is asked.
+    pub ca_bundle: Option<PathBuf>,
+    /// Proxies for servers whose source names none.
+    pub proxies: Proxies,
+    /// Bounds.
+    pub limits: Limits,
+    /// What the client calls itself.
+    pub agent: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            ca_bundle: None,
+            proxies: Proxies::default(),
+            limits: Limits::default(),
+            agent: "sealpod",
+        }
+    }
+}
+
+/// A client for any number of registries. Clones share everything. Its methods need a Tokio runtime.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sources: Vec<Source>,
+    ca_bundle: Option<PathBuf>,
+    proxies: Arc<Proxies>,
+    limits: Arc<Limits>,
+    transport: Transport,
+    /// By pinned PEM text, and the bundle's: made once, so that connections and sessions are found again.
+    tls: Mutex<HashMap<Option<String>, Arc<ClientConfig>>>,
+}
+
+impl Client {
+    /// A client. Nothing is read or asked yet.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { sources, ca_bundle, proxies, limits, agent } = settings;
+        let (limits, proxies) = (Arc::new(limits), Arc::new(proxies));
+        let transport = Transport::new(Resolver::default(), limits.clone(), agent);
+        let tls = Mutex::default();
+        Self { inner: Arc::new(Inner { sources, ca_bundle, proxies, limits, transport, tls }) }
+    }
+
+    /// The repository that a reference names, at its registry and the registry's mirrors. Settings that can't
+    /// be used are refused here; nothing is asked yet.
+    pub fn repository(&self, reference: &Reference, access: Access) -> Result<Repository, RegistryError> {
+        let inner = &self.inner;
+        let found = inner.sources.iter().find(|source| source.host == reference.host);
+        let source = match found {
+            Some(source) => source.clone(),
+            None => Source::new(&reference.host, &reference.default_location()),
+        };
+        let mut mirrors = Vec::with_capacity(source.mirrors.len());
+        for mirror in &source.mirrors {
+            let (origin, prefix) = source::location(&mirror.location, true)?;
+            let own = inner.sources.iter().find(|source| source.host == origin.authority());
+            let own = own.cloned().unwrap_or_else(|| Source::new(&origin.authority(), &mirror.location));
+            let repository = match prefix.as_str() {
+                "" => reference.repository.clone(),
+                prefix => format!("{prefix}/{}", reference.repository),
+            };
+            // Where the mirror is, its line says; how to reach it, its source.
+            let own = Source { location: origin.to_string(), ..own };
+            let server = self.server(own, repository, Access::Pull)?;
+            mirrors.push(Place {
+                server,
+                tags: mirror.tags,
+                suspect: AtomicBool::new(false),
+                distrusted: AtomicBool::new(false),
+            });
+        }
+        let registry = self.server(source, reference.repository.clone(), access)?;
+        Ok(Repository::new(registry, mirrors, inner.limits.clone()))
+    }
+
+    fn server(&self, source: Source, repository: String, access: Access) -> Result<Server, RegistryError> {
+        let inner = &self.inner;
+        let (origin, _) = source::location(&source.location, false)?;
+        let fail = |reason: String| RegistryError::Configuration { registry: origin.to_string(), reason };
+        if !origin.tls && source.login.is_some() {
+            return Err(fail(
+                "a login over plain http would be read by whoever is on the way; use https://".into(),
+            ));
+        }
+        let bundle = || self.configuration(None);
+        let (tls, other_tls) = match (&source.ca, origin.tls) {
+            (Some(pem), true) => {
+                let own = self.configuration(Some(pem)).map_err(fail)?;
+                // A registry with a private CA may still redirect to public storage.
+                (Some(own), bundle().ok())
+            }
+            (None, true) => {
+                let own = bundle().map_err(fail)?;
+                (Some(own.clone()), Some(own))
+            }
+            (_, false) => (None, bundle().ok()),
+        };
+        Ok(Server {
+            origin,
+            repository,
+            access,
+            login: source.login,
+            proxy: source.proxy,
+            proxies: inner.proxies.clone(),
+            tls,
+            other_tls,
+            transport: inner.transport.clone(),
+            limits: inner.limits.clone(),
+            authorization: Mutex::default(),
+            also_pulls: Mutex::default(),
+        })
+    }
+
+    fn configuration(&self, pem: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+        let mut known = self.inner.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = pem.map(str::to_owned);
+        if let Some(configuration) = known.get(&key) {
+            return Ok(configuration.clone());
+        }
+        let made = match pem {
+            Some(pem) => tls::trusting(pem),
+            None => tls::from_bundle(self.inner.ca_bundle.as_deref()),
+        }?;
+        known.insert(key, made.clone());
+        Ok(made)
+    }
+}
