@@ -10,12 +10,12 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-/// Counts the chunks that left, for whoever has to tell slow from dead.
+/// Counts the bytes that left, for whoever has to tell slow from dead.
 #[derive(Clone, Default)]
 pub(crate) struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    pub(crate) fn beats(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -66,7 +66,7 @@ impl Body for Outgoing {
                     Some(Err(error)) => return Some(Err(error)),
                     None => return Some(Err(io::ErrorKind::UnexpectedEof.into())),
                 };
-                pulse.0.fetch_add(1, Ordering::Relaxed);
+                pulse.0.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 match remaining.checked_sub(chunk.len() as u64) {
                     Some(rest) => *remaining = rest,
                     None => return Some(Err(io::Error::other("more bytes than announced"))),

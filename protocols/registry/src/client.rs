@@ -11,6 +11,7 @@ use crate::proxy::Proxies;
 use crate::repository::{Place, Repository};
 use crate::resolver::Resolver;
 use crate::server::Server;
+use crate::signatures::Lookaside;
 use crate::source::{self, Source};
 use crate::transport::Transport;
 use crate::{Limits, Reference, RegistryError, tls};
@@ -105,8 +106,31 @@ impl Client {
                 distrusted: AtomicBool::new(false),
             });
         }
+        let lookaside = source.lookaside.as_deref().map(|base| self.lookaside(base, &source, reference));
         let registry = self.server(source, reference.repository.clone(), access)?;
-        Ok(Repository::new(registry, mirrors, inner.limits.clone()))
+        Ok(Repository::new(registry, mirrors, lookaside, inner.limits.clone()))
+    }
+
+    /// Only who asks for signatures has to hear that they can't be asked for.
+    fn lookaside(
+        &self,
+        base: &str,
+        registry: &Source,
+        reference: &Reference,
+    ) -> Result<Lookaside, RegistryError> {
+        let (origin, path) = source::base(base)?;
+        let known = self.inner.sources.iter().find(|source| source.host == origin.authority());
+        let mut own = Source::new(&origin.authority(), &origin.to_string());
+        let same_host =
+            source::location(&registry.location, false).is_ok_and(|(other, _)| other.host == origin.host);
+        own.ca = match known {
+            Some(known) => known.ca.clone(),
+            None if same_host => registry.ca.clone(),
+            None => None,
+        };
+        own.proxy = known.unwrap_or(registry).proxy.clone();
+        let server = self.server(own, reference.repository.clone(), Access::Pull)?;
+        Ok(Lookaside { server, base: format!("{path}/{}", reference.repository) })
     }
 
     fn server(&self, source: Source, repository: String, access: Access) -> Result<Server, RegistryError> {
@@ -141,7 +165,6 @@ impl Client {
             tls,
             other_tls,
             transport: inner.transport.clone(),
-            limits: inner.limits.clone(),
             authorization: Mutex::default(),
             also_pulls: Mutex::default(),
         })

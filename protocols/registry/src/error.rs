@@ -38,7 +38,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// The registry answered with a status that isn't success.
-    #[error("registry {registry}: {what} answered with status {status}{}", hint(*.status))]
+    #[error("registry {registry}: {what} answered with status {status}{}{}", named(.code.as_deref()), hint(*.status))]
     Status {
         /// `scheme://host[:port]` that answered.
         registry: String,
@@ -48,6 +48,8 @@ pub enum RegistryError {
         status: u16,
         /// What the registry wants to be waited for.
         retry_after: Option<Duration>,
+        /// The registry's word for it, such as `DENIED`.
+        code: Option<String>,
     },
     /// An answer larger than the bound for its kind, or than it was declared to be.
     #[error("{what} is larger than {limit} bytes")]
@@ -151,6 +153,10 @@ impl RegistryError {
             _ => None,
         }
     }
+}
+
+fn named(code: Option<&str>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
 fn hint(status: u16) -> &'static str {

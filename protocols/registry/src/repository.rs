@@ -18,6 +18,7 @@ use crate::download::Download;
 use crate::origin::Origin;
 use crate::reference::is_tag;
 use crate::server::{self, Server};
+use crate::signatures::Lookaside;
 use crate::transport::Response;
 use crate::{Digest, Limits, ReferenceError, RegistryError, retry};
 
@@ -32,6 +33,8 @@ pub struct Repository {
 pub(crate) struct Places {
     pub(crate) registry: Server,
     mirrors: Vec<Place>,
+    /// The server of simple signatures, or why it can't be asked.
+    pub(crate) lookaside: Option<Result<Lookaside, RegistryError>>,
     pub(crate) limits: Arc<Limits>,
 }
 
@@ -134,8 +137,13 @@ struct Want<'a> {
 }
 
 impl Repository {
-    pub(crate) fn new(registry: Server, mirrors: Vec<Place>, limits: Arc<Limits>) -> Self {
-        Self { places: Arc::new(Places { registry, mirrors, limits }) }
+    pub(crate) fn new(
+        registry: Server,
+        mirrors: Vec<Place>,
+        lookaside: Option<Result<Lookaside, RegistryError>>,
+        limits: Arc<Limits>,
+    ) -> Self {
+        Self { places: Arc::new(Places { registry, mirrors, lookaside, limits }) }
     }
 
     pub(crate) fn places(&self) -> &Arc<Places> {

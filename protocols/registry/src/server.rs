@@ -14,11 +14,12 @@ use crate::origin::Origin;
 use crate::proxy::{Proxies, Proxy};
 use crate::source::{Kind, Login};
 use crate::transport::{Call, Response, Route, Transport};
-use crate::{Limits, RegistryError, retry};
+use crate::{RegistryError, retry};
 
 /// A registry, its storage and a mirror in between.
 const MAX_REDIRECTS: usize = 5;
 const MAX_TOKEN: u64 = 64 << 10;
+const MAX_ALSO_PULLS: usize = 16;
 
 /// One repository at one server.
 pub(crate) struct Server {
@@ -34,7 +35,6 @@ pub(crate) struct Server {
     /// For hosts that it redirects to.
     pub(crate) other_tls: Option<Arc<ClientConfig>>,
     pub(crate) transport: Transport,
-    pub(crate) limits: Arc<Limits>,
     pub(crate) authorization: Mutex<Option<HeaderValue>>,
     /// Repositories beside its own that a token is asked for, to mount blobs from.
     pub(crate) also_pulls: Mutex<Vec<String>>,
@@ -112,14 +112,28 @@ impl Server {
 
     /// The error that a status is.
     pub(crate) async fn status(&self, response: Response, origin: &Origin, what: &str) -> RegistryError {
-        let status = RegistryError::Status {
+        RegistryError::Status {
             registry: origin.to_string(),
             what: what.to_owned(),
             status: response.status.as_u16(),
             retry_after: retry::retry_after(&response.headers),
-        };
-        response.discard().await;
-        status
+            code: code(&response.remains().await),
+        }
+    }
+
+    /// Lets further tokens be good for reading other repositories, too.
+    pub(crate) fn also_pull(&self, repositories: &[&str]) {
+        let mut known = self.also_pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.len();
+        for other in repositories {
+            if known.len() < MAX_ALSO_PULLS && !known.iter().any(|known| known == other) {
+                known.push((*other).to_owned());
+            }
+        }
+        if known.len() > before {
+            // With an old token the registry wouldn't ask, but quietly do without.
+            *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     pub(crate) fn refused(&self, reason: String) -> RegistryError {
@@ -263,6 +277,21 @@ impl Server {
         scopes.extend(others.iter().map(|other| format!("repository:{other}:pull")));
         scopes
     }
+}
+
+/// The registry's own word for an error (distribution-spec, "Error Codes"), and nothing else of what it says.
+fn code(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Errors {
+        errors: Vec<Error>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Error {
+        code: String,
+    }
+    let code = serde_json::from_slice::<Errors>(body).ok()?.errors.into_iter().next()?.code;
+    let plain = code.len() <= 40 && code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    plain.then_some(code)
 }
 
 /// A body, whole and bounded.

@@ -127,6 +127,25 @@ pub(crate) fn location(text: &str, prefix_allowed: bool) -> Result<(Origin, Stri
     Ok((origin, path.to_owned()))
 }
 
+/// The location of a tree of files: origin and path, without a slash at its end.
+pub(crate) fn base(text: &str) -> Result<(Origin, String), RegistryError> {
+    let fail = |reason: &str| RegistryError::Configuration {
+        registry: text.chars().take(300).collect(),
+        reason: reason.to_owned(),
+    };
+    let uri: Uri = text.parse().map_err(|_| fail("the location is not a URL"))?;
+    let origin = Origin::of(&uri).ok_or_else(|| fail("the location must be http://host or https://host"))?;
+    let path = uri.path().trim_end_matches('/');
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
+    let fits = |part: &str| !matches!(part, "" | "." | "..") && plain(part);
+    if uri.query().is_some() || !path.split('/').skip(1).all(fits) {
+        return Err(fail(
+            "the location must be scheme://host[:port][/path], the path of letters, digits and - . _ ~",
+        ));
+    }
+    Ok((origin, path.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +162,21 @@ mod tests {
         }
         for bad in ["https://r.example/X", "https://r.example/a/../b", "https://r.example/a%2f"] {
             assert!(location(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bases() {
+        let read = |text| base(text).map(|(origin, path)| format!("{origin} {path}")).ok();
+        assert_eq!(read("http://s.example/sig/store/").unwrap(), "http://s.example /sig/store");
+        assert_eq!(read("https://s.example").unwrap(), "https://s.example ");
+        for bad in [
+            "https://s.example/a?b",
+            "https://s.example/../x",
+            "https://s.example//x",
+            "https://s.example/%2e",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

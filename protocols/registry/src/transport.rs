@@ -99,13 +99,13 @@ impl Transport {
                 continue;
             }
             let mut answer = std::pin::pin!(sender.try_send_request(request));
-            let (mut waited, mut beats) = (0, 0);
+            let (mut waited, mut sent) = (0, 0);
             let answer = loop {
                 if let Ok(answer) = timeout(self.limits.idle_timeout, &mut answer).await {
                     break answer;
                 }
-                match pulse.as_ref().map_or(0, |pulse| pulse.beats()) {
-                    now if now > beats => (waited, beats) = (0, now),
+                match pulse.as_ref().map_or(0, |pulse| pulse.sent()) {
+                    now if now > sent => (waited, sent) = (0, now),
                     _ => waited += 1,
                 }
                 if waited >= patience {
@@ -279,10 +279,19 @@ impl Response {
     }
 
     /// Lets the connection be used again, if that is cheap.
-    pub(crate) async fn discard(mut self) {
+    pub(crate) async fn discard(self) {
+        drop(self.remains().await);
+    }
+
+    /// What there is to read if it is short; nothing if it isn't, or breaks.
+    pub(crate) async fn remains(mut self) -> Vec<u8> {
+        let mut body = Vec::new();
         if self.body.size_hint().upper().is_some_and(|length| length <= MAX_DISCARDED) {
-            while let Ok(Some(_)) = self.chunk().await {}
+            while let Ok(Some(chunk)) = self.chunk().await {
+                body.extend_from_slice(&chunk);
+            }
         }
+        body
     }
 }
 
