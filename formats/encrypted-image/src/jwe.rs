@@ -7,6 +7,8 @@ mod algorithm;
 mod content;
 mod header;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -38,7 +40,7 @@ pub enum JweError {
     #[error("no recipient of the JWE is this key, or the JWE was changed")]
     NotRecipient,
     /// Something this reader doesn't do, on purpose or not.
-    #[error("{what} {name:?}")]
+    #[error("{what} '{name}'")]
     Unsupported {
         /// What kind of thing.
         what: &'static str,
@@ -49,7 +51,7 @@ pub enum JweError {
     #[error("{0}")]
     Malformed(&'static str),
     /// A header that is given twice, in one part or in two.
-    #[error("the header {0:?} is given twice")]
+    #[error("the header '{0}' is given twice")]
     Twice(String),
     /// Larger than [`MAX_MESSAGE`].
     #[error("the JWE is larger than {MAX_MESSAGE} bytes")]

@@ -7,6 +7,9 @@
 //! [`authenticate::Authenticated`] lets a decrypted layer be published.
 //! Wrappers: [`jwe`], [`pkcs7`], [`coco`]; [`pkcs11`] and [`keyprovider`] are messages for programs that hold the key.
 
+#[cfg(test)]
+extern crate self as encrypted_image; // what tests/ and unit tests share says so
+
 pub mod annotation;
 pub mod authenticate;
 pub mod cipher;

@@ -6,6 +6,8 @@
 //! a guest accepts it would learn the layer's key, a byte at a time.
 
 mod message;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::sync::Arc;

@@ -73,7 +73,8 @@ impl<'a> Header<'a> {
         }
         for (name, what) in [("zip", "compression"), ("crit", "critical headers")] {
             if let Some(value) = joined.get(name) {
-                return Err(JweError::Unsupported { what, name: shown(&value.to_string()) });
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                return Err(JweError::Unsupported { what, name: shown(&text) });
             }
         }
         Ok(Self(joined))

@@ -83,14 +83,16 @@ fn pkcs8_parts(bytes: &[u8]) -> Result<Pkcs8Parts<'_>, NotDer> {
 fn from_pkcs1(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
     let malformed = |NotDer| KeyError::Malformed("PKCS #1 key");
     let mut key = Reader::only(bytes, SEQUENCE).map_err(malformed)?;
-    match key.small().map_err(malformed)? {
-        0 => {}
-        1 => return Err(KeyError::Unsupported("an RSA key of more than two primes")),
-        _ => return Err(malformed(NotDer)),
-    }
+    let version = key.small().map_err(malformed)?;
     let mut numbers = [[].as_slice(); 8]; // n, e, d, p, q, d mod p-1, d mod q-1, 1/q mod p
     for number in &mut numbers {
         *number = key.unsigned().map_err(malformed)?;
+    }
+    if version == 1 {
+        return Err(KeyError::Unsupported("an RSA key of more than two primes"));
+    }
+    if version > 1 {
+        return Err(malformed(NotDer));
     }
     key.finish().map_err(malformed)?;
     // The last three are computed anew: what a file says of them would go unchecked.
