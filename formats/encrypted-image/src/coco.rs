@@ -42,7 +42,8 @@ pub struct Packet {
 pub enum WrapType {
     /// `A256GCM`: AES-256-GCM, no additional data.
     A256Gcm,
-    /// `A256CTR`: AES-256-CTR, which authenticates nothing. Read, never written.
+    /// `A256CTR`: AES-256-CTR, which authenticates nothing. Read, never written. Whoever may change the annotation and
+    /// watch what is refused can learn the layer's key from it: use it only where the manifest's digest is known.
     A256Ctr,
 }
 
@@ -262,7 +263,11 @@ impl Unwrap for BrokerKey {
         if packet.resource() != self.uri {
             return Err(UnwrapError::NotRecipient);
         }
-        Ok(PrivateOptions::from_json(&packet.open(&self.key)?)?)
+        match (PrivateOptions::from_json(&packet.open(&self.key)?), packet.wrap_type) {
+            // What exactly is wrong with bytes that nothing authenticated would say what a changed one decrypts to.
+            (Err(_), WrapType::A256Ctr) => Err(UnwrapError::NotRecipient),
+            (options, _) => Ok(options?),
+        }
     }
 }
 

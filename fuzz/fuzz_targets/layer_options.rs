@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../bodies/encrypted_image.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::layer_options(data));
