@@ -4,9 +4,9 @@ use encrypted_image::pkcs11::token::{Operation, Refusal, Secret};
 use encrypted_image::pkcs11::{MAX_RECIPIENTS, OaepHash, Pkcs11Blob, Pkcs11Recipient};
 use encrypted_image::{PrivateOptions, Scheme, Wrap, WrapError};
 use getrandom::SysRng;
-use rsa::rand_core::UnwrapErr;
 use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::pkcs8::DecodePublicKey;
+use rsa::rand_core::UnwrapErr;
 use rsa::traits::PublicKeyParts;
 use rsa::{Oaep, RsaPublicKey};
 
