@@ -10,6 +10,7 @@ use sealed_spec::{KbsUri, Lineage, Repository};
 use crate::commands::appraise::{Moment, ReportData};
 use crate::commands::collateral::CollateralCommand;
 use crate::commands::esm::EsmCommand;
+use crate::commands::image::ImageCommand;
 use crate::commands::push::{SevMinimum, TcbMinimum, sev_secret};
 use crate::commands::resource::ResourceOption;
 use crate::commands::seal::{
@@ -56,6 +57,9 @@ pub(crate) enum Command {
     /// ESM blobs: what guests of Power PEF prove themselves with
     #[command(subcommand)]
     Esm(EsmCommand),
+    /// Encrypted images: encrypt, decrypt, change who can open them
+    #[command(subcommand)]
+    Image(Box<ImageCommand>),
     /// AMD's certificates and revocation lists, which evidence is verified with
     #[command(subcommand)]
     Collateral(CollateralCommand),

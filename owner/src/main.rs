@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => commands::doctor::run(&cli.identity, args),
         Command::Appraise(args) => commands::appraise::run(args),
         Command::Esm(command) => commands::esm::run(&cli.identity, command),
+        Command::Image(command) => commands::image::run(&cli.identity, command),
         Command::Explain(args) => commands::explain::run(args),
         Command::Collateral(command) => commands::collateral::run(&cli.identity, command),
         Command::Audit(AuditCommand::Verify(args)) => commands::audit::run(&cli.identity, args),

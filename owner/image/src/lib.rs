@@ -4,6 +4,7 @@
 //! [`Source`] and [`Destination`] are places, [`Node`] is an image as it was read, and each module of
 //! [`operation`] does one thing to it. Nothing is named before all of it is there and verified.
 
+pub mod access;
 pub mod document;
 mod error;
 mod name;
@@ -12,6 +13,7 @@ pub mod operation;
 pub mod pgp;
 mod pipeline;
 pub mod pkcs11;
+pub mod places;
 pub mod provider;
 mod report;
 mod select;

@@ -6,6 +6,7 @@ pub(crate) mod collateral;
 pub(crate) mod doctor;
 pub(crate) mod esm;
 pub(crate) mod explain;
+pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod measure;
