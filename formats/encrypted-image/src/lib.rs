@@ -9,6 +9,9 @@
 
 #[cfg(test)]
 extern crate self as encrypted_image; // what tests/ and unit tests share says so
+#[cfg(test)]
+#[path = "../tests/peers/mod.rs"]
+mod peers;
 
 pub mod annotation;
 pub mod authenticate;

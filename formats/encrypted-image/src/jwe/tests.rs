@@ -1,17 +1,15 @@
 //! Every algorithm in every serialization, with skopeo as the judge of what these tests write; then the
 //! refusals, in each of which one thing is wrong.
 
-#[path = "../../tests/peers/mod.rs"]
-mod peers;
 mod refusals;
 mod write;
 
 use std::sync::LazyLock;
 
-use peers::Bench;
 use write::{ENCRYPTIONS, Form, Jwe};
 
 use super::*;
+use crate::peers::Bench;
 
 /// Keys of all kinds, made once.
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {

@@ -26,8 +26,9 @@ impl Certificate {
     }
 
     pub(super) fn from_der(bytes: &[u8]) -> Result<Self, KeyError> {
-        let (issuer, serial, spki) = parts(bytes).map_err(|NotDer| KeyError::Malformed("certificate"))?;
-        Ok(Self { issuer: issuer.to_vec(), serial: serial.to_vec(), key: public::from_spki(spki)? })
+        let parts = parts(bytes).map_err(|NotDer| KeyError::Malformed("certificate"))?;
+        let key = public::from_spki(parts.spki)?;
+        Ok(Self { issuer: parts.issuer.to_vec(), serial: parts.serial.to_vec(), key })
     }
 
     /// The issuer's name in DER.
@@ -50,8 +51,14 @@ impl Certificate {
     }
 }
 
-/// Issuer, serial and SubjectPublicKeyInfo.
-fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), NotDer> {
+struct Parts<'a> {
+    issuer: &'a [u8],
+    serial: &'a [u8],
+    /// SubjectPublicKeyInfo.
+    spki: &'a [u8],
+}
+
+fn parts(bytes: &[u8]) -> Result<Parts<'_>, NotDer> {
     let mut certificate = Reader::only(bytes, SEQUENCE)?;
     let mut tbs = certificate.nested(SEQUENCE)?;
     certificate.take(SEQUENCE)?; // signature algorithm
@@ -66,7 +73,7 @@ fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), NotDer> {
     let issuer = sequence(&mut tbs)?;
     tbs.take(SEQUENCE)?; // validity
     tbs.take(SEQUENCE)?; // subject
-    Ok((issuer, serial, sequence(&mut tbs)?))
+    Ok(Parts { issuer, serial, spki: sequence(&mut tbs)? })
 }
 
 fn sequence<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], NotDer> {

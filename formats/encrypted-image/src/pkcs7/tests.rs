@@ -1,14 +1,14 @@
 //! What is read and what is refused, one thing wrong in each refusal; `openssl cms` as the judge of proper DER.
 
-#[path = "../../tests/peers/mod.rs"]
-mod peers;
+mod parts;
 
 use std::sync::LazyLock;
 
-use peers::Bench;
+use parts::*;
 
 use super::*;
 use crate::keys::der::{INTEGER, NULL, OCTET_STRING, OID, SEQUENCE, SET, context, context_primitive, value};
+use crate::peers::Bench;
 use crate::pkcs11::OaepHash;
 
 /// Keys and certificates, made once.
@@ -30,107 +30,6 @@ fn private(name: &str) -> PrivateKey {
 
 fn certificate(name: &str) -> Certificate {
     Certificate::parse(&BENCH.read(&format!("{name}.crt"))).unwrap()
-}
-
-const PLAIN: &[u8] = b"private options";
-
-/// A message, part by part; each can be replaced before it is put together.
-#[derive(Clone)]
-struct Parts {
-    kind: &'static [u8],
-    recipients: Vec<Vec<u8>>,
-    content_type: &'static [u8],
-    algorithm: Vec<u8>,
-    parameters: Vec<u8>,
-    content: Vec<u8>,
-    end: Vec<u8>,
-}
-
-const AES: [u8; 8] = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01];
-const NONCE: [u8; 12] = [7; 12];
-
-fn aes(child: u8) -> Vec<u8> {
-    value(OID, &[&AES, &[child]])
-}
-
-fn der_parameters(nonce: &[u8], tag_size: u8) -> Vec<u8> {
-    value(SEQUENCE, &[&value(OCTET_STRING, &[nonce]), &value(INTEGER, &[&[tag_size]])])
-}
-
-fn ocicrypt_parameters(nonce: &[u8], tag_size: u8) -> Vec<u8> {
-    let inner = [value(context_primitive(4), &[nonce]), value(INTEGER, &[&[tag_size]])].concat();
-    value(message::PRIMITIVE_SEQUENCE, &[&value(SEQUENCE, &[&inner])])
-}
-
-fn recipient(certificate: &Certificate, algorithm: &[u8], encrypted_key: &[u8]) -> Vec<u8> {
-    let id = value(SEQUENCE, &[certificate.issuer(), &value(INTEGER, &[certificate.serial()])]);
-    let key = value(OCTET_STRING, &[encrypted_key]);
-    value(SEQUENCE, &[&value(INTEGER, &[&[0]]), &id, &value(SEQUENCE, &[algorithm]), &key])
-}
-
-fn v15() -> Vec<u8> {
-    [value(OID, &[message::RSA_ENCRYPTION]), value(NULL, &[])].concat()
-}
-
-fn rsa(name: &str) -> crate::keys::RsaPublic {
-    match certificate(name).public_key() {
-        PublicKey::Rsa(key) => key.clone(),
-        PublicKey::Ec(_) => unreachable!(),
-    }
-}
-
-/// ciphertext ‖ tag.
-fn gcm(key: &[u8], aad: &[u8]) -> Vec<u8> {
-    fn run<C: AeadInOut<NonceSize = U12> + KeyInit>(key: &[u8], aad: &[u8]) -> Vec<u8> {
-        let mut buffer = PLAIN.to_vec();
-        let cipher = C::new_from_slice(key).unwrap();
-        let tag =
-            cipher.encrypt_inout_detached(&Nonce::from(NONCE), aad, buffer.as_mut_slice().into()).unwrap();
-        buffer.extend_from_slice(&tag);
-        buffer
-    }
-    match key.len() {
-        16 => run::<AesGcm<Aes128, U12>>(key, aad),
-        24 => run::<AesGcm<Aes192, U12>>(key, aad),
-        _ => run::<AesGcm<Aes256, U12>>(key, aad),
-    }
-}
-
-impl Parts {
-    /// For "one", with a content key of this size.
-    fn new(key_size: u8) -> Self {
-        let key = vec![3; key_size.into()];
-        let content = value(OCTET_STRING, &[&gcm(&key, &[])]);
-        Self {
-            kind: message::ENVELOPED_DATA,
-            recipients: vec![recipient(&certificate("one"), &v15(), &rsa("one").encrypt_v15(&key).unwrap())],
-            content_type: message::DATA,
-            algorithm: aes(match key_size {
-                16 => 6,
-                24 => 26,
-                _ => 46,
-            }),
-            parameters: der_parameters(&NONCE, 16),
-            content: value(context(0), &[&content]),
-            end: Vec::new(),
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let recipients = value(SET, &[&self.recipients.concat()]);
-        let algorithm = value(SEQUENCE, &[&self.algorithm, &self.parameters]);
-        let content = value(SEQUENCE, &[&value(OID, &[self.content_type]), &algorithm, &self.content]);
-        let data = value(SEQUENCE, &[&value(INTEGER, &[&[0]]), &recipients, &content, &self.end]);
-        value(SEQUENCE, &[&value(OID, &[self.kind]), &value(context(0), &[&data])])
-    }
-
-    fn open(&self) -> Result<Vec<u8>, Pkcs7Error> {
-        open_with(&self.bytes(), "one")
-    }
-
-    fn refused(&self) -> Pkcs7Error {
-        self.open().unwrap_err()
-    }
 }
 
 fn open_with(bytes: &[u8], name: &str) -> Result<Vec<u8>, Pkcs7Error> {
@@ -164,7 +63,7 @@ fn what_is_written_is_ocicrypts_to_the_byte() {
     assert_eq!(open_with(&bytes, "one").unwrap(), [b'x'; 193]);
     // Nothing about it but the parameters is wrong in the eyes of openssl.
     std::fs::write(BENCH.dir().join("written.der"), &bytes).unwrap();
-    let dump = peers::openssl(BENCH.dir(), "asn1parse -inform DER -in written.der");
+    let dump = crate::peers::openssl(BENCH.dir(), "asn1parse -inform DER -in written.der");
     assert!(String::from_utf8(dump).unwrap().contains("pkcs7-envelopedData"));
 }
 
