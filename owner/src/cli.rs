@@ -127,11 +127,18 @@ pub(crate) struct SealArgs {
     #[arg(long)]
     pub(crate) namespace: Option<String>,
     /// How the guest reaches a registry; http:// must be said; repeatable
-    #[arg(long, value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE]")]
+    #[arg(long, value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE][,lookaside=URL]")]
     pub(crate) registry: Vec<RegistryOption>,
     /// How this machine reaches a registry to look tags up, if another way; repeatable
     #[arg(long, value_name = "HOST=URL")]
     pub(crate) resolve_via: Vec<ResolveVia>,
+    /// Who must have signed the images of --by-tag: a containers-policy.json(5); its key files are sealed in
+    #[arg(long, value_name = "FILE", requires = "by_tag")]
+    pub(crate) image_policy: Option<PathBuf>,
+    /// A container whose image stays named by tag: the guest takes what the tag means when the pod starts, if
+    /// the image policy's signatures vouch for it; repeatable
+    #[arg(long, value_name = "CONTAINER", requires = "image_policy")]
+    pub(crate) by_tag: Vec<String>,
     /// Secrets and ConfigMaps (YAML) that the pod refers to: their contents are sealed; repeatable
     #[arg(long, value_name = "FILE")]
     pub(crate) with: Vec<PathBuf>,

@@ -25,7 +25,7 @@ pub use reference::{Reference, ReferenceError};
 pub use verify::{Permitted, SignatureInput, verify};
 
 /// Largest policy, its keys included.
-pub const MAX_POLICY: usize = 512 * 1024;
+pub const MAX_POLICY: usize = 128 * 1024;
 /// Largest signature: a blob of simple signing, or a cosign payload.
 pub const MAX_SIGNATURE: usize = 128 * 1024;
 /// So many signatures of one image are looked at.

@@ -105,7 +105,19 @@ impl Requirements<'_> {
     /// be used if this holds.
     #[must_use]
     pub fn asks_for_signatures(&self) -> bool {
-        self.list.iter().any(Requirement::asks_for_signature)
+        self.asks_for_simple() || self.asks_for_cosign()
+    }
+
+    /// Whether one of those is simple signing's.
+    #[must_use]
+    pub fn asks_for_simple(&self) -> bool {
+        self.list.iter().any(|requirement| matches!(requirement, Requirement::SignedBy { .. }))
+    }
+
+    /// Whether one of those is cosign's.
+    #[must_use]
+    pub fn asks_for_cosign(&self) -> bool {
+        self.list.iter().any(|requirement| matches!(requirement, Requirement::SigstoreSigned { .. }))
     }
 
     /// Whether every image is refused.

@@ -49,10 +49,6 @@ impl Requirement {
         }
     }
 
-    pub(crate) fn asks_for_signature(&self) -> bool {
-        matches!(self, Self::SignedBy { .. } | Self::SigstoreSigned { .. })
-    }
-
     pub(crate) fn files(&self) -> &[String] {
         match self {
             Self::SignedBy { keys: Keys::Files(files), .. }

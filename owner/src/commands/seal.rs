@@ -2,6 +2,7 @@
 //! what goes to the broker.
 
 mod grants;
+mod image_policy;
 mod options;
 mod report;
 
@@ -20,6 +21,7 @@ use sealed_spec::{
 };
 
 use grants::Wanted;
+use image_policy::ByTag;
 
 use super::push::{KEY_FILE_VERSION, KeyFile};
 use crate::cli::SealArgs;
@@ -54,12 +56,14 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
     };
 
     let sources = sources(args)?;
+    let by_tag = ByTag::load(args)?;
     let debug = wanted.debug_container()?;
-    let mut images = crate::block_on(pin_images(args, &split, debug.as_ref(), &sources))??;
+    let mut images = crate::block_on(pin_images(args, &split, debug.as_ref(), &sources, &by_tag))??;
     let debug = debug.zip(images.remove(DEBUG_IMAGE));
     let mut spec = SealedSpec::new(split.pod.clone());
     spec.images = images;
     spec.registries = sources;
+    spec.image_policy = by_tag.into_policy();
     spec.grants = wanted.grants(&split.pod, directory, debug)?;
     spec.resources = wanted.resources(&identity.repository)?;
 
@@ -133,19 +137,25 @@ fn sources(args: &SealArgs) -> Result<Vec<RegistrySource>> {
 /// Key of the debug container's image among the others; no container's name, which has a letter.
 const DEBUG_IMAGE: &str = "";
 
-/// Looks every image up once.
+/// Looks every image up once, but for those that stay named by tag.
 async fn pin_images(
     args: &SealArgs,
     split: &Split,
     debug: Option<&Container>,
     sources: &[RegistrySource],
+    by_tag: &ByTag<'_>,
 ) -> Result<BTreeMap<String, ImageRef>> {
+    by_tag.check_names(split.pod.all_containers().map(|container| container.name.as_str()))?;
     let mut digests: BTreeMap<String, String> = BTreeMap::new();
     let mut images = BTreeMap::new();
     let containers = split.pod.all_containers().map(|container| (container.name.as_str(), container));
     for (key, container) in containers.chain(debug.map(|container| (DEBUG_IMAGE, container))) {
         let reference =
             Reference::parse(&container.image).with_context(|| format!("container '{}'", container.name))?;
+        if let Some(image) = by_tag.image(key, &reference)? {
+            images.insert(key.to_owned(), image);
+            continue;
+        }
         let name = reference.to_string();
         let digest = match digests.get(&name) {
             Some(digest) => digest.clone(),

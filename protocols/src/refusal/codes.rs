@@ -186,6 +186,8 @@ codes! {
         "The registry can't be reached from inside the guest, refuses, or doesn't have this digest. Check the registry address and credentials that were sealed, and the guest's network.";
     ImageDigest "IMAGE_DIGEST", "the image is not the sealed one",
         "A manifest, config or layer has another digest than the one it was asked by. The registry or something on the way changed it.";
+    ImageSignature "IMAGE_SIGNATURE", "nobody that the image policy names vouches for the image",
+        "The sealed spec names this image by tag, and the image policy that was sealed with it asks for signatures. The line says what the registry had: no signature, one by another key, one for another image or name, one that has ended. Sign what the tag means now with a key of the policy (skopeo standalone-sign, skopeo copy --sign-by, cosign), or seal again with the digest. Nothing of the image was fetched but its manifest.";
     ImageUnpack "IMAGE_UNPACK", "a layer can't be unpacked safely",
         "A layer is malformed, too large, or contains an entry that would escape its directory or create a device. Rebuild the image; nothing of the layer was kept.";
     ImageConfig "IMAGE_CONFIG", "the image's config can't be used",

@@ -12,7 +12,7 @@ use crate::files;
 
 const LIMIT: usize = 64 * 1024;
 
-/// `--registry HOST=URL[,ca=FILE][,user=NAME,password-file=FILE]`
+/// `--registry HOST=URL[,ca=FILE][,user=NAME,password-file=FILE][,lookaside=URL]`
 #[derive(Debug, Clone)]
 pub(crate) struct RegistryOption {
     host: String,
@@ -20,6 +20,7 @@ pub(crate) struct RegistryOption {
     ca: Option<PathBuf>,
     user: Option<String>,
     password_file: Option<PathBuf>,
+    lookaside: Option<String>,
 }
 
 impl FromStr for RegistryOption {
@@ -27,14 +28,19 @@ impl FromStr for RegistryOption {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
         let (host, location) = location(parts.next().unwrap_or_default())?;
-        let mut option = Self { host, location, ca: None, user: None, password_file: None };
+        let mut option = Self { host, location, ca: None, user: None, password_file: None, lookaside: None };
         for part in parts {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("'{part}' is not NAME=VALUE"))?;
             match name {
                 "ca" => option.ca = Some(value.into()),
                 "user" => option.user = Some(value.into()),
                 "password-file" => option.password_file = Some(value.into()),
-                _ => return Err(format!("'{name}' is unknown; ca, user and password-file are known")),
+                "lookaside" => option.lookaside = Some(value.trim_end_matches('/').to_owned()),
+                _ => {
+                    return Err(format!(
+                        "'{name}' is unknown; ca, user, password-file and lookaside are known"
+                    ));
+                }
             }
         }
         if option.user.is_some() != option.password_file.is_some() {
@@ -57,6 +63,7 @@ impl RegistryOption {
             username: self.user.clone(),
             // Editors end files with a line end that no password has.
             password: password.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']))),
+            lookaside: self.lookaside.clone(),
             ..RegistrySource::new(&self.host, &self.location)
         })
     }
