@@ -13,6 +13,8 @@ const CHUNK: usize = 256 * 1024;
 const CHUNKS: usize = 32;
 const ROUNDS: usize = 60;
 
+type Task<'a> = &'a mut dyn FnMut(&mut [u8]);
+
 fn main() {
     let key = [7; 32];
     let mut keystream = Keystream::new(&key, &[9; 16]);
@@ -20,7 +22,7 @@ fn main() {
     let mut digest = Sha256::new();
     let mut ring_digest = ring::digest::Context::new(&ring::digest::SHA256);
     let mut ring_mac = ring::hmac::Context::with_key(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key));
-    let mut tasks: [(&str, &mut dyn FnMut(&mut [u8])); 5] = [
+    let mut tasks: [(&str, Task<'_>); 5] = [
         ("AES-256-CTR (this crate)", &mut |chunk| keystream.apply(chunk)),
         ("HMAC-SHA256 (this crate)", &mut |chunk| mac.update(chunk)),
         ("SHA-256 (sha2)", &mut |chunk| digest.update(&*chunk)),

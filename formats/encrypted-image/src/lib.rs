@@ -3,8 +3,7 @@
 //!
 //! [`layer`] says of a descriptor whether its layer is encrypted; [`annotation`] reads what the registry holds,
 //! [`options`] what it means, [`wrap`] opens the wrapped keys with a [`wrap::Keyring`], and [`cipher`] with
-//! [`authenticate`] decrypts; [`pipeline`] does a whole layer on two threads. Only an
-//! [`authenticate::Authenticated`] lets a decrypted layer be published.
+//! [`authenticate`] decrypts. Only an [`authenticate::Authenticated`] lets a decrypted layer be published.
 //! Wrappers: [`jwe`], [`pkcs7`], [`coco`]; [`pkcs11`] and [`keyprovider`] are messages for programs that hold the key.
 
 #[cfg(test)]
@@ -24,7 +23,6 @@ pub mod keys;
 pub mod layer;
 pub mod media_type;
 pub mod options;
-pub mod pipeline;
 pub mod pkcs11;
 pub mod pkcs7;
 pub mod wrap;
