@@ -189,6 +189,9 @@ pub fn seal(recipients: &[PublicKey], rsa: RsaOaep, plain: &[u8]) -> Result<Vec<
     if plain.len() > MAX_PLAINTEXT {
         return Err(JweError::TooLarge);
     }
+    if recipients.len() > MAX_RECIPIENTS {
+        return Err(JweError::TooManyRecipients);
+    }
     let encryption = Encryption::A256Gcm;
     let cek = content::random(encryption.key_size()).ok_or(JweError::Seal)?;
     let mut wrapped = Vec::with_capacity(recipients.len());

@@ -189,16 +189,16 @@ impl PrivateKey {
     pub fn parse_with_password(bytes: &[u8], password: &[u8]) -> Result<Self, KeyError> {
         match Form::of(bytes)? {
             Form::Der(der) if private::is_encrypted(der) => {
-                private::from_pkcs8(&password::open_pkcs8(der, password)?).map_err(|_| KeyError::Password)
+                opened(private::from_pkcs8(&password::open_pkcs8(der, password)?))
             }
             Form::Pem(blocks) => {
                 let block = private_block(&blocks)?;
                 if block.label == pem::ENCRYPTED_PRIVATE_KEY {
                     let plain = password::open_pkcs8(&block.decode()?, password)?;
-                    private::from_pkcs8(&plain).map_err(|_| KeyError::Password)
+                    opened(private::from_pkcs8(&plain))
                 } else if block.is_encrypted() {
                     let plain = password::open_traditional(block, password)?;
-                    private::from_labelled(block.label, &plain).map_err(|_| KeyError::Password)
+                    opened(private::from_labelled(block.label, &plain))
                 } else {
                     Self::parse(bytes)
                 }
@@ -242,6 +242,11 @@ impl PublicKey {
 pub(crate) struct Hints {
     pub(crate) kid: Option<String>,
     pub(crate) alg: Option<String>,
+}
+
+/// A wrong password gives right padding once in 256 times, and then no key.
+fn opened(key: Result<PrivateKey, KeyError>) -> Result<PrivateKey, KeyError> {
+    key.map_err(|error| if matches!(error, KeyError::Malformed(_)) { KeyError::Password } else { error })
 }
 
 fn private_block<'a, 'b>(blocks: &'b [pem::Block<'a>]) -> Result<&'b pem::Block<'a>, KeyError> {

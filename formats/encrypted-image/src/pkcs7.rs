@@ -169,6 +169,9 @@ pub fn seal(recipients: &[Certificate], plain: &[u8]) -> Result<Vec<u8>, Pkcs7Er
     if recipients.is_empty() {
         return Err(Pkcs7Error::NoRecipient);
     }
+    if recipients.len() > MAX_RECIPIENTS {
+        return Err(Pkcs7Error::TooManyRecipients);
+    }
     if plain.len() > MAX_PLAINTEXT {
         return Err(Pkcs7Error::TooLarge);
     }

@@ -20,7 +20,7 @@ static KEY_FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     bench.ec("ec", "P-384");
     for line in [
         "pkcs8 -topk8 -in ec.pem -passout pass:sesame -outform DER -out k8.der",
-        "pkcs8 -topk8 -in ec.pem -passout pass:sesame -scrypt -out scrypt.pem",
+        "pkcs8 -topk8 -in ec.pem -passout pass:sesame -scrypt -scrypt_N 1024 -out scrypt.pem",
         "ec -in ec.pem -aes256 -passout pass:sesame -out old.pem",
         "ec -in ec.pem -outform DER -out ec.der",
         "x509 -in rsa.crt -outform DER -out crt.der",

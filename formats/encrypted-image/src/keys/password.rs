@@ -12,8 +12,8 @@ use super::KeyError;
 use super::der::{NotDer, OCTET_STRING, Reader, SEQUENCE};
 use super::pem::Block;
 
-/// Rounds of PBKDF2: some seconds. Writers use up to 600,000.
-const MAX_ITERATIONS: u32 = 10_000_000;
+/// Rounds of PBKDF2: a few seconds. Writers use up to 600,000.
+const MAX_ITERATIONS: u32 = 5_000_000;
 /// Memory of scrypt in bytes. OpenSSL's default takes 16 MiB.
 const MAX_SCRYPT_MEMORY: u64 = 128 << 20;
 /// Passes of scrypt over its memory.

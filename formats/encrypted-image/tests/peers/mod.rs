@@ -1,6 +1,8 @@
 //! The real tools: keys by openssl, images encrypted and decrypted by skopeo.
 
-#![allow(dead_code)] // Each test file uses a part of it.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "a test; each file uses a part of it")]
+
+pub(crate) mod keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
