@@ -21,6 +21,8 @@ pub const ATTESTATION_AGENT: &str = "attestation-agent";
 pub const SEALPOD: &str = "sealpod";
 /// The longest annotation that is read, in bytes.
 pub const MAX_PACKET: usize = 16 * 1024;
+/// The longest URI of a resource, in bytes.
+pub const MAX_URI: usize = 512;
 const VERSION: &str = "0.1.0";
 const KBS: &str = "kbs";
 
@@ -277,17 +279,16 @@ impl fmt::Debug for BrokerKey {
     }
 }
 
-/// `kbs://[host]/<repository>/<type>/<tag>` without its host.
+/// `kbs://[host]/<repository>/<type>/<tag>` without its host; what a sealed spec takes as a resource's name.
 fn resource(kid: &str) -> Option<String> {
     let (_host, path) = kid.strip_prefix("kbs://")?.split_once('/')?;
     let part = |part: &str| {
-        (1..=128).contains(&part.len())
-            && part != "."
-            && part != ".."
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        let inside = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        inside && !part.is_empty() && !part.starts_with('.')
     };
-    let parts: Vec<_> = path.split('/').collect();
-    (parts.len() == 3 && parts.into_iter().all(part)).then(|| format!("kbs:///{path}"))
+    let fits = path.split('/').count() == 3 && path.split('/').all(part);
+    let uri = format!("kbs:///{path}");
+    (fits && uri.len() <= MAX_URI).then_some(uri)
 }
 
 #[cfg(test)]

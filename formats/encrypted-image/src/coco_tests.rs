@@ -180,8 +180,10 @@ fn only_uris_of_resources_are_kids() {
         "kbs:///default/key/we%62",
         "kbs:///default/key/web?a=b",
         "https:///default/key/web",
+        "kbs:///default/key/.web",
+        &format!("kbs:///default/key/{}", "w".repeat(MAX_URI)),
     ] {
-        assert_eq!(refused(|value| value["kid"] = json!(kid)), PacketError::Kid(kid.to_owned()));
+        assert_eq!(refused(|value| value["kid"] = json!(kid)), PacketError::Kid(shown(kid)));
         assert!(BrokerKey::new(kid, Zeroizing::new([7; 32])).is_none(), "{kid}");
     }
 }
