@@ -26,6 +26,7 @@ kernel: setup
 
 build: setup
 	cargo build --release $(BINARIES)
+	cargo xtask pkcs11
 
 check: setup
 	cargo fmt --all --check

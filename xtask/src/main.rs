@@ -1,10 +1,11 @@
 //! Build tasks: `kernel` builds (or finds) the guest kernel, `guest` assembles what a guest boots from, `fuzz` runs a
-//! fuzz target, `ppc64le` builds the agent for Power.
+//! fuzz target, `pkcs11` builds the program that loads token libraries, `ppc64le` builds the agent for Power.
 
 mod fragment;
 mod fuzz;
 mod guest;
 mod kernel;
+mod pkcs11;
 mod ppc64le;
 mod run;
 
@@ -44,6 +45,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Build sealpod-pkcs11, linked dynamically, beside the release build of sealpod; prints its path
+    Pkcs11,
     /// Build the agent for powerpc64le with Debian's cross toolchain, fetched into the cache; prints its path
     Ppc64le {
         /// Only type-check it
@@ -84,6 +87,7 @@ fn main() -> Result<()> {
                 Err(error) => return Err(error),
             }
         }
+        Task::Pkcs11 => println!("{}", pkcs11::build(&root)?.display()),
         Task::Guest => {
             let bundle = guest::assemble(&root)?;
             println!("{}", bundle.display());

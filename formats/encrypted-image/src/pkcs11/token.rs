@@ -85,6 +85,11 @@ pub enum Refusal {
     /// The request can't be read: the two programs are of different releases.
     #[error("the request was not understood: sealpod and sealpod-pkcs11 must be of the same release")]
     Request,
+    /// Built like all others.
+    #[error(
+        "sealpod-pkcs11 was linked statically and can't load modules: build it with 'cargo xtask pkcs11'"
+    )]
+    Static,
     /// The URI.
     #[error("{0}")]
     Uri(String),

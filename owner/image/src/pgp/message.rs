@@ -6,7 +6,7 @@ use pgp::packet::{
     PacketHeader, PublicKeyEncryptedSessionKey as SessionKeyPacket, SymEncryptedProtectedData,
 };
 use pgp::ser::Serialize;
-use pgp::types::{EskType, KeyId, Seipdv1ReadMode, Tag};
+use pgp::types::{EskType, KeyId, PkeskBytes, Seipdv1ReadMode, Tag};
 use rand08::rngs::OsRng;
 use zeroize::Zeroizing;
 
@@ -45,7 +45,7 @@ pub enum MessageError {
         /// What it says.
         version: u8,
     },
-    /// A session key packet with room for changes that nothing would notice.
+    /// A session key packet that is cut short, too long, or not spelled as anybody writes it.
     #[error("a session key packet is malformed")]
     SessionKey,
     /// None of the recipients is a key that we have.
@@ -215,10 +215,25 @@ fn session_key(body: &[u8]) -> Result<SessionKeyPacket, MessageError> {
     }
     let header = PacketHeader::new_fixed(Tag::PublicKeyEncryptedSessionKey, body.len() as u32);
     let packet = SessionKeyPacket::try_from_reader(header, body).map_err(|_| MessageError::SessionKey)?;
-    // One spelling only: no wrong bit counts, no bytes after the numbers.
-    let mut again = Vec::with_capacity(body.len());
-    packet.to_writer(&mut again).map_err(|_| MessageError::SessionKey)?;
-    if again == body { Ok(packet) } else { Err(MessageError::SessionKey) }
+    let mut spelled = Vec::with_capacity(body.len());
+    packet.to_writer(&mut spelled).map_err(|_| MessageError::SessionKey)?;
+    let plain = match packet.values() {
+        // Go's library counts the bits of whole octets, so that an RSA number may begin with zeros.
+        Ok(PkeskBytes::Rsa { .. }) => spelled == body || whole_octets(&body[10..]),
+        // A point is uncompressed, or of Curve25519 (RFC 9580, section 11.2).
+        Ok(PkeskBytes::Ecdh { public_point, .. }) => {
+            spelled == body && matches!(public_point.as_ref().first(), Some(4 | 0x40))
+        }
+        _ => spelled == body,
+    };
+    if plain { Ok(packet) } else { Err(MessageError::SessionKey) }
+}
+
+/// One number that fills all, as long as it says in bits.
+fn whole_octets(number: &[u8]) -> bool {
+    number
+        .split_first_chunk()
+        .is_some_and(|(bits, octets)| usize::from(u16::from_be_bytes(*bits)) == octets.len() * 8)
 }
 
 /// Checks the modification detection code over everything before a byte of it is looked at.
@@ -241,7 +256,7 @@ fn decrypt(data: &Packet, session: &SessionKey) -> Result<Zeroizing<Vec<u8>>, Me
 
 /// The contents of the one literal packet.
 fn text(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, MessageError> {
-    let packets = packets::read(plain, MESSAGE_LIMIT, 2).map_err(|_| MessageError::Inner)?;
+    let packets = packets::read(plain, MESSAGE_LIMIT, 8).map_err(|_| MessageError::Inner)?;
     let [packet] = packets.as_slice() else {
         let first = packets.first().map_or(tag::LITERAL, |packet| packet.tag);
         return Err(if first == tag::LITERAL { MessageError::Inner } else { foreign(first) });

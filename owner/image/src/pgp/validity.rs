@@ -56,26 +56,34 @@ impl Certificate {
         let self_signature = self.newest_self_signature(now).ok_or(Unusable::Unsigned)?;
         alive(primary, self_signature, now)?;
 
-        let mut best: Option<(u32, EncryptionKey)> = None;
+        // RSA first: peers use an RSA primary key rather than an ECDH subkey, and can open nothing else.
+        let mut best: Option<((bool, bool, u32), EncryptionKey)> = None;
         let mut refused: Option<Unusable> = None;
         for subkey in &self.subkeys {
             match self.subkey(subkey, now) {
                 None => {}
                 Some(Ok(made)) => {
-                    if best.as_ref().is_none_or(|(other, _)| *other <= made) {
-                        best = Some((made, EncryptionKey::Subkey(subkey.it.clone())));
+                    let rank = (is_rsa(&subkey.it), true, made);
+                    if best.as_ref().is_none_or(|(other, _)| *other <= rank) {
+                        best = Some((rank, EncryptionKey::Subkey(subkey.it.clone())));
                     }
                 }
                 Some(Err(why)) => refused = Some(why),
             }
         }
-        if let Some((_, key)) = best {
-            return Ok(key);
-        }
         let flags = self_signature.key_flags();
         if flags.encrypt_comms() || flags.encrypt_storage() {
-            supported(primary)?;
-            return Ok(EncryptionKey::Primary(primary.clone()));
+            let rank = (is_rsa(primary), false, primary.created_at().as_secs());
+            match supported(primary) {
+                Ok(()) if best.as_ref().is_none_or(|(other, _)| *other < rank) => {
+                    best = Some((rank, EncryptionKey::Primary(primary.clone())));
+                }
+                Ok(()) => {}
+                Err(why) => refused = refused.or(Some(why)),
+            }
+        }
+        if let Some((_, key)) = best {
+            return Ok(key);
         }
         if refused.is_none() && self.unreadable_subkeys > 0 {
             return Err(Unusable::Unsupported("unknown algorithm".into()));
@@ -151,6 +159,10 @@ impl Certificate {
             .and_then(|()| supported(&subkey.it));
         Some(usable.map(|()| subkey.it.created_at().as_secs()))
     }
+}
+
+fn is_rsa(key: &impl KeyDetails) -> bool {
+    matches!(key.public_params(), PublicParams::RSA(_))
 }
 
 fn made(signature: &Signature) -> u32 {

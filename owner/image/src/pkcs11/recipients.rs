@@ -1,37 +1,30 @@
 //! Recipients with RSA keys: public keys from PEM are used here, those on tokens by the helper.
 
+use encrypted_image::keys::{KeyError, PublicKey, RsaPublic};
 use encrypted_image::pkcs11::token::{Operation, Refusal, Secret};
 use encrypted_image::pkcs11::{MAX_RECIPIENTS, OaepHash, Pkcs11Blob, Pkcs11Recipient};
 use encrypted_image::{PrivateOptions, Scheme, Wrap, WrapError};
-use getrandom::SysRng;
-use rsa::pkcs1::DecodeRsaPublicKey;
-use rsa::pkcs8::DecodePublicKey;
-use rsa::rand_core::UnwrapErr;
-use rsa::traits::PublicKeyParts;
-use rsa::{Oaep, RsaPublicKey};
 
 use super::keys::with_cause;
 use super::{Configuration, Helper, HelperError, KeyFile};
 
-/// Bits of the shortest and the longest RSA key that is encrypted to.
-const BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-
 /// A recipient that can't be wrapped for.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipientError {
-    /// Neither PEM nor DER of an RSA public key.
-    #[error("{file}: not an RSA public key (PEM or DER) nor a PKCS #11 key file")]
+    /// Not a public key, or not one that can be used.
+    #[error("{file}: {source}")]
+    Key {
+        /// The file.
+        file: String,
+        /// Why not.
+        #[source]
+        source: KeyError,
+    },
+    /// A key for something else.
+    #[error("{file}: pkcs11 wraps for RSA keys only")]
     NotRsa {
         /// The file.
         file: String,
-    },
-    /// Too short or too long.
-    #[error("{file}: an RSA key of {bits} bits: 2048 to 8192 are used")]
-    Length {
-        /// The file.
-        file: String,
-        /// Of the modulus.
-        bits: usize,
     },
     /// More than a wrapped key may have.
     #[error("more than {MAX_RECIPIENTS} recipients for pkcs11")]
@@ -52,7 +45,7 @@ pub struct Pkcs11Recipients {
 
 #[derive(Debug)]
 enum Recipient {
-    Key { file: String, key: RsaPublicKey },
+    Key { file: String, key: RsaPublic },
     Token(KeyFile),
 }
 
@@ -74,17 +67,17 @@ impl Pkcs11Recipients {
         }
     }
 
-    /// Adds a public key, as PEM or DER.
+    /// Adds a public key: PEM, DER, JWK, or that of a certificate.
     ///
     /// # Errors
     /// When it isn't an RSA public key of a usable length.
     pub fn add_public_key(&mut self, file: &str, bytes: &[u8]) -> Result<(), RecipientError> {
-        let key = rsa_public_key(bytes).ok_or_else(|| RecipientError::NotRsa { file: file.to_owned() })?;
-        let bits = key.n().bits() as usize;
-        if !BITS.contains(&bits) {
-            return Err(RecipientError::Length { file: file.to_owned(), bits });
+        let file = file.to_owned();
+        match PublicKey::parse(bytes) {
+            Ok(PublicKey::Rsa(key)) => self.add(Recipient::Key { file, key }),
+            Ok(_) => Err(RecipientError::NotRsa { file }),
+            Err(source) => Err(RecipientError::Key { file, source }),
         }
-        self.add(Recipient::Key { file: file.to_owned(), key })
     }
 
     /// Adds a public key on a token.
@@ -107,20 +100,13 @@ impl Pkcs11Recipients {
         let refused = |recipient: String, reason: String| WrapError::Recipient { recipient, reason };
         match recipient {
             Recipient::Key { file, key } => {
-                let (bits, length) = (key.n().bits() as usize, plain.0.len());
+                let (bits, length) = (key.size() * 8, plain.0.len());
                 if length > self.hash.capacity(key.size()) {
                     let refusal = Refusal::TooLong { length, bits, hash: self.hash };
                     return Err(refused(file.clone(), refusal.to_string()));
                 }
-                let encrypted = match self.hash {
-                    OaepHash::Sha1 => {
-                        key.encrypt(&mut UnwrapErr(SysRng), Oaep::<sha1::Sha1>::new(), &plain.0)
-                    }
-                    OaepHash::Sha256 => {
-                        key.encrypt(&mut UnwrapErr(SysRng), Oaep::<sha2::Sha256>::new(), &plain.0)
-                    }
-                };
-                encrypted.map_err(|error| refused(file.clone(), error.to_string()))
+                let encrypted = key.encrypt_oaep(self.hash, &plain.0);
+                encrypted.ok_or_else(|| WrapError::Random("the system gives none".into()))
             }
             Recipient::Token(key) => {
                 let operation = Operation::Encrypt { hash: self.hash, plain: plain.clone() };
@@ -133,14 +119,6 @@ impl Pkcs11Recipients {
             }
         }
     }
-}
-
-fn rsa_public_key(bytes: &[u8]) -> Option<RsaPublicKey> {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        let spki = RsaPublicKey::from_public_key_pem(text).ok();
-        return spki.or_else(|| RsaPublicKey::from_pkcs1_pem(text).ok());
-    }
-    RsaPublicKey::from_public_key_der(bytes).ok().or_else(|| RsaPublicKey::from_pkcs1_der(bytes).ok())
 }
 
 impl Wrap for Pkcs11Recipients {
