@@ -59,6 +59,8 @@ impl Home {
             recipe("Cleo", ecc, ecdh, ""),
             recipe("Dora", "Key-Type: RSA\nKey-Length: 2048", nist, ""),
             recipe("Signer", RSA, "", ""),
+            recipe("Weak", RSA, &RSA_SUBKEY.replace("2048", "1024"), ""),
+            recipe("Brief", RSA, "", ""),
             recipe("Revoked", RSA, RSA_SUBKEY, ""),
             recipe("Subless", RSA, RSA_SUBKEY, ""),
             recipe("Twin", ecc, ecdh, ""),
@@ -69,6 +71,15 @@ impl Home {
         }
         let past = recipe("Expired", RSA, RSA_SUBKEY, "").replace("Expire-Date: 0", "Expire-Date: 1d");
         home.gpg_with(&["--faked-system-time", "20200101T000000", "--gen-key"], past.as_bytes());
+        home.gpg(&[
+            "--passphrase",
+            "",
+            "--quick-add-key",
+            &home.fingerprint("brief@example.org"),
+            "rsa2048",
+            "encr",
+            "1d",
+        ]);
         let revoked = home.fingerprint("revoked@example.org");
         let certificate = home.path().join(format!("openpgp-revocs.d/{revoked}.rev"));
         // gpg puts a colon before the armor, so that nobody revokes a key by mistake.
@@ -333,6 +344,11 @@ fn keys_that_must_not_be_used_are_refused_by_name() {
     assert_eq!(reason("Signer"), Unusable::NoEncryptionSubkey);
     assert_eq!(reason("Subless"), Unusable::SubkeysRevoked);
     assert_eq!(reason("Gamal"), Unusable::Unsupported("ElgamalEncrypt".into()));
+    assert_eq!(reason("Weak"), Unusable::Weak(1024));
+    let brief = |time| PgpRecipients::select(&home().ring(), ["Brief"], time).map(|_| ());
+    assert!(brief(now()).is_ok());
+    let error = brief(now() + 2 * 86_400).unwrap_err().to_string();
+    assert!(error.contains("has only encryption subkeys that expired, the last on 20"), "{error}");
     // Valid while it lasted, and not before it was made.
     let at = |time| PgpRecipients::select(&home().ring(), ["Expired"], time).map(|_| ());
     assert!(at(1_577_880_000).is_ok(), "2020-01-01 12:00");
