@@ -248,7 +248,7 @@ impl Agent {
             Sandbox::make(&directory, &self.paths.etc, &self.launcher, &spec.pod, &host, address).await?;
         self.containers.set_slots(Slots::of(&spec));
         self.quarantine.grant(crate::volumes::granted_bytes(&spec));
-        self.images.begin(&spec)?;
+        self.images.begin(&spec, self.opening()?.source()).await?;
         info!(self.log, # "host", "the sealed spec is open"; "containers" => spec.images.len(), "before" => before);
         Ok(made)
     }

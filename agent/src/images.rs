@@ -4,11 +4,18 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use agent_image::{ErrorKind, Image, ImageConfiguration, ImageError, ImageStore, Rootfs};
+use agent_image::{
+    Asked, Encryption, ErrorKind, Image, ImageConfiguration, ImageError, ImageStore, Resources, Rootfs,
+    Settings,
+};
 use async_trait::async_trait;
+use protocols::rcar::ResourceUri;
 use protocols::refusal::{Code, Refusal};
-use sealed_spec::{ImageRef, SealedSpec};
+use sealed_spec::{ImageRef, KbsUri, LayerStore, SealedSpec};
+use slog::{Logger, info};
 
+use crate::layer_disk::LayerDisk;
+use crate::opening::KeySource;
 use crate::slots::{Over, Patience};
 
 /// A mounted root file system.
@@ -24,8 +31,8 @@ pub struct Root {
 /// Where root file systems come from. Production: [`Pulled`].
 #[async_trait]
 pub trait Images: Send + Sync {
-    /// Starts pulling everything that the specification names.
-    fn begin(&self, spec: &SealedSpec) -> Result<(), Refusal>;
+    /// Starts pulling everything that the specification names, with what `broker` has for it.
+    async fn begin(&self, spec: &SealedSpec, broker: Arc<dyn KeySource>) -> Result<(), Refusal>;
     /// A fresh root file system for one container, below `directory`; waits for a pull as long as
     /// `patience` says.
     async fn root(&self, image: &ImageRef, directory: &Path, patience: Patience) -> Result<Root, Refusal>;
@@ -42,12 +49,16 @@ pub struct Pulled {
     ca_bundle: PathBuf,
     store: OnceLock<Arc<ImageStore>>,
     opening: Mutex<()>,
+    /// Where layers are, if not in guest memory.
+    disk: OnceLock<LayerDisk>,
+    log: Logger,
 }
 
 impl Pulled {
-    /// Layers are kept below `directory`, in guest memory.
-    pub fn new(directory: PathBuf, ca_bundle: PathBuf) -> Self {
-        Self { directory, ca_bundle, store: OnceLock::new(), opening: Mutex::new(()) }
+    /// Layers are kept below `directory`: in guest memory, unless the specification says otherwise.
+    pub fn new(directory: PathBuf, ca_bundle: PathBuf, log: Logger) -> Self {
+        let (store, disk) = (OnceLock::new(), OnceLock::new());
+        Self { directory, ca_bundle, store, opening: Mutex::new(()), disk, log }
     }
 }
 
@@ -58,18 +69,33 @@ impl Pulled {
         if let Some(store) = self.store.get() {
             return Ok(store.clone());
         }
-        let bundle = Some(self.ca_bundle.clone());
-        let store = ImageStore::new(self.directory.clone(), Vec::new(), bundle).map_err(|e| refusal(&e))?;
+        let settings =
+            Settings { ca_bundle: Some(self.ca_bundle.clone()), ..Settings::new(self.directory.clone()) };
+        let store = ImageStore::new(settings).map_err(|e| refusal(&e))?;
         Ok(self.store.get_or_init(|| Arc::new(store)).clone())
     }
 }
 
 #[async_trait]
 impl Images for Pulled {
-    fn begin(&self, spec: &SealedSpec) -> Result<(), Refusal> {
-        let bundle = Some(self.ca_bundle.clone());
-        let store = ImageStore::new(self.directory.clone(), spec.registries.clone(), bundle)
-            .map_err(|e| refusal(&e))?;
+    async fn begin(&self, spec: &SealedSpec, broker: Arc<dyn KeySource>) -> Result<(), Refusal> {
+        if spec.layer_store == LayerStore::Device {
+            let directory = self.directory.clone();
+            let made = tokio::task::spawn_blocking(move || LayerDisk::make(&directory)).await;
+            let made = made.map_err(|_| Refusal::new(Code::LayerStore, "setting it up was interrupted"))?;
+            let disk = made.map_err(|e| Refusal::new(Code::LayerStore, e.to_string()))?;
+            info!(self.log, # "host", "layers are kept on the host's disk, encrypted"; "bytes" => disk.bytes());
+            // It stays mounted until the VM ends.
+            let _ = self.disk.set(disk);
+        }
+        let settings = Settings {
+            registries: spec.registries.clone(),
+            proxy: spec.proxy.clone(),
+            ca_bundle: Some(self.ca_bundle.clone()),
+            resources: Arc::new(Broker(broker)),
+            ..Settings::new(self.directory.clone())
+        };
+        let store = ImageStore::new(settings).map_err(|e| refusal(&e))?;
         let store = self.store.get_or_init(|| Arc::new(store));
         // A debug image waits until it is asked for: it may never be, and layers take guest memory.
         for image in spec.images.values() {
@@ -97,6 +123,12 @@ impl Images for Pulled {
                 });
             }
         };
+        let Encryption { encrypted, plain, public_nonces } = pulled.encryption();
+        // Its keys were sealed with it, so its owner may take all of it for encrypted.
+        if !image.keys.is_empty() || encrypted > 0 {
+            info!(self.log, # "host", "layers of an image"; "encrypted" => encrypted, "plain" => plain,
+                "public nonces ignored" => public_nonces);
+        }
         let directory = directory.to_owned();
         let mounted = tokio::task::spawn_blocking(move || {
             let mount = Rootfs::mount(&pulled, &directory)?;
@@ -117,6 +149,19 @@ impl Images for Pulled {
     }
 }
 
+/// What the broker has for pulls: image keys and logins.
+struct Broker(Arc<dyn KeySource>);
+
+impl Resources for Broker {
+    fn resource<'a>(&'a self, uri: &'a KbsUri) -> Asked<'a> {
+        Box::pin(async move {
+            let uri: ResourceUri =
+                uri.to_string().parse().map_err(|_| "its name is no resource's".to_owned())?;
+            self.0.resource(&uri).await.map_err(|refusal| refusal.to_string())
+        })
+    }
+}
+
 /// For whoever asks again: the kubelet does, and joins the pull.
 fn pulling(percent: u8) -> Refusal {
     Refusal::new(Code::ImagePulling, format!("pulling {percent} %; the next try joins this pull"))
@@ -128,6 +173,7 @@ fn refusal(error: &ImageError) -> Refusal {
         ErrorKind::Digest => Code::ImageDigest,
         ErrorKind::Unpack => Code::ImageUnpack,
         ErrorKind::Config => Code::ImageConfig,
+        ErrorKind::Key => Code::ImageKey,
     };
     // Names of registries and images are sealed, but a host that carries the pull has seen them.
     Refusal::new(code, error.to_string())

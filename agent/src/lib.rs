@@ -10,7 +10,7 @@
 //! | [`agent`] | the parts, put together |
 //! | [`plain`] | the host's specifications, where no sealed one decides |
 //! | [`sandbox`], [`container`], [`slots`] | what runs, and how often |
-//! | [`images`], [`oci`], [`launch`] | root file systems, OCI specifications, libcontainer in a helper |
+//! | [`images`], [`oci`], [`launch`] | root file systems and where their layers are, OCI specifications, libcontainer in a helper |
 //! | [`process`] | streams |
 //! | [`policy`], [`rpc`] | which RPCs a sealed VM answers, and the answers |
 //! | [`record`] | what the host asked for before the specification was open |
@@ -27,6 +27,7 @@ pub mod guarded;
 pub mod images;
 mod kernel;
 pub mod launch;
+mod layer_disk;
 pub mod log;
 pub mod mode;
 pub mod oci;

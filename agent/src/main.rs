@@ -123,7 +123,7 @@ async fn run(config: Config, mode: Mode, network: Network, paths: Paths, log: Lo
         info!(log, # "host", "parameters without effect"; "names" => config.ignored.join(" "));
     }
     let reaper = Reaper::new();
-    let images = Pulled::new(paths.state.join("images"), CA_BUNDLE.into());
+    let images = Pulled::new(paths.state.join("images"), CA_BUNDLE.into(), log.clone());
     let mode_name = mode.name();
     let agent = Agent::new(Parts {
         config: config.clone(),

@@ -78,6 +78,11 @@ impl Opening {
         })
     }
 
+    /// Whom to ask for what the specification names.
+    pub fn source(&self) -> Arc<dyn KeySource> {
+        self.source.clone()
+    }
+
     /// Asks the broker for a resource; what may be asked for is checked before.
     pub async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         self.source.resource(uri).await

@@ -275,7 +275,7 @@ impl KeySource for Nobody {
 
 #[async_trait]
 impl Images for Nobody {
-    fn begin(&self, _: &SealedSpec) -> Result<(), Refusal> {
+    async fn begin(&self, _: &SealedSpec, _: Arc<dyn KeySource>) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -22,6 +22,6 @@ pub use client::{AgentClient, AgentError};
 pub use guest::{BootError, BootOptions, EmulatorError, Guest, SevOptions};
 pub use manifest::{DEFAULT_APPEND, DEFAULT_SNP_POLICY, GuestManifest, ManifestError, Platform};
 pub use process::{Process, ProcessError};
-pub use qemu::{Bus, Disk, GUEST_MAC, Network};
+pub use qemu::{Bus, Disk, GUEST_MAC, LAYER_DISK, Network};
 pub use rundir::RunDirError;
 pub use vsock::VsockError;

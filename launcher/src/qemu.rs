@@ -42,7 +42,12 @@ pub struct Disk {
     pub bus: Bus,
     /// Every read ends with an I/O error.
     pub unreadable: bool,
+    /// What the guest reads as its serial number, on [`Bus::Blk`]; [`LAYER_DISK`] for image layers.
+    pub serial: Option<&'static str>,
 }
+
+/// The serial number of the disk on which a guest keeps image layers, encrypted, if its sealed spec says so.
+pub const LAYER_DISK: &str = "sealpod-layers";
 
 /// Where disks begin on the PCI bus: behind what QEMU and the launcher place themselves.
 const FIRST_SLOT: usize = 0x10;
@@ -55,7 +60,7 @@ impl Disk {
     /// A disk on virtio-blk that the guest can write to.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, read_only: false, bus: Bus::Blk, unreadable: false }
+        Self { path, read_only: false, bus: Bus::Blk, unreadable: false, serial: None }
     }
 
     /// Kata's name for the place of the disk at `index` on the PCI bus.
@@ -140,7 +145,10 @@ pub(crate) fn arguments(guest: &GuestManifest, boot: &Boot<'_>) -> Vec<OsString>
         words.pair("-drive", joined(&drive, &disk.path));
         let slot = format!("addr={:#x}", FIRST_SLOT + index);
         match disk.bus {
-            Bus::Blk => words.pair("-device", format!("virtio-blk-pci,drive=disk{index},{slot}{virtio}")),
+            Bus::Blk => {
+                let serial = disk.serial.map_or_else(String::new, |serial| format!(",serial={serial}"));
+                words.pair("-device", format!("virtio-blk-pci,drive=disk{index},{slot}{serial}{virtio}"));
+            }
             Bus::Scsi => {
                 words.pair("-device", format!("virtio-scsi-pci,id=scsi{index},{slot}{virtio}"));
                 words.pair(
@@ -204,6 +212,7 @@ mod tests {
             disks: &[
                 Disk { read_only: true, ..Disk::new("/d/root".into()) },
                 Disk { bus: Bus::Scsi, ..Disk::new("/d/scratch".into()) },
+                Disk { serial: Some(LAYER_DISK), ..Disk::new("/d/layers".into()) },
             ],
             host_data: &[0x11; 32],
             network,
@@ -239,6 +248,7 @@ mod tests {
         assert!(drives.contains(&"if=none,id=disk1,format=raw,file=/d/scratch"));
         let devices = value(&words, "-device");
         assert!(devices.contains(&"virtio-blk-pci,drive=disk0,addr=0x10"));
+        assert!(devices.contains(&"virtio-blk-pci,drive=disk2,addr=0x12,serial=sealpod-layers"));
         assert_eq!(Disk::pci_path(0), "10");
         assert!(devices.contains(&"virtio-scsi-pci,id=scsi1,addr=0x11"));
         assert!(devices.contains(&"scsi-hd,drive=disk1,bus=scsi1.0,scsi-id=0,lun=1"));

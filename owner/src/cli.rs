@@ -129,6 +129,10 @@ pub(crate) struct SealArgs {
     /// How the guest reaches a registry; http:// must be said; repeatable
     #[arg(long, value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE][,lookaside=URL]")]
     pub(crate) registry: Vec<RegistryOption>,
+    /// Where the guest keeps unpacked image layers: its memory, or a disk that the host gives the VM, encrypted
+    /// under a key of the guest (docs/encrypted-images.md)
+    #[arg(long, value_name = "WHERE", default_value = "memory")]
+    pub(crate) layer_store: LayerStoreOption,
     /// How this machine reaches a registry to look tags up, if another way; repeatable
     #[arg(long, value_name = "HOST=URL")]
     pub(crate) resolve_via: Vec<ResolveVia>,
@@ -349,4 +353,13 @@ pub(crate) struct AuditArgs {
     // One public key in 64 starts with a hyphen.
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(crate) key: Option<protocols::audit::AuditPublicKey>,
+}
+
+/// `--layer-store`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum LayerStoreOption {
+    /// Guest memory
+    Memory,
+    /// A virtio disk with the serial number sealpod-layers
+    Device,
 }

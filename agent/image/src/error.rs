@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use encrypted_image::CipherError;
 use oci_registry::{ReferenceError, RegistryError};
 
 /// The step that refused an image; the agent gives each its own refusal code.
@@ -17,6 +18,8 @@ pub enum ErrorKind {
     Unpack,
     /// The manifest or the image config is malformed or doesn't fit this machine.
     Config,
+    /// A layer is encrypted, and no key that the sealed specification names for its image opens it.
+    Key,
 }
 
 /// Why an image can't be used.
@@ -59,15 +62,45 @@ pub enum ImageError {
         /// What is wrong with it.
         reason: String,
     },
-    /// An encrypted layer, or a key for an image: not supported.
-    #[error(
-        "image {image} is encrypted ({detail}); encrypted layers are not supported yet, seal it with a plain image"
-    )]
-    Encrypted {
-        /// The image's digest.
-        image: String,
-        /// The media type or key that says so.
-        detail: String,
+    /// The broker doesn't give a registry's login, or it is none.
+    #[error("login for registry {registry}: {uri}: {reason}")]
+    Credentials {
+        /// The registry's host.
+        registry: String,
+        /// The resource that the sealed specification names.
+        uri: String,
+        /// Why it can't be used.
+        reason: String,
+    },
+    /// The sealed proxy can't be used.
+    #[error("{reason}")]
+    Proxy {
+        /// What is wrong with it, without its password.
+        reason: String,
+    },
+    /// The broker doesn't give a key that the sealed specification names, or it is none.
+    #[error("image key {uri}: {reason}")]
+    Key {
+        /// The key's name.
+        uri: String,
+        /// Why it can't be used.
+        reason: String,
+    },
+    /// None of the image's keys opens a layer.
+    #[error("layer {layer}: {reason}")]
+    NotAuthorised {
+        /// Digest of the encrypted layer.
+        layer: String,
+        /// What each key came to.
+        reason: String,
+    },
+    /// A layer was opened, and isn't what was encrypted.
+    #[error("layer {layer}: {source}")]
+    Cipher {
+        /// Digest of the encrypted layer.
+        layer: String,
+        /// Which check failed.
+        source: Arc<CipherError>,
     },
     /// A layer whose tar can't be unpacked safely.
     #[error("layer {layer}: {reason}")]
@@ -104,9 +137,13 @@ impl ImageError {
                 RegistryError::Document { .. } => ErrorKind::Config,
                 _ => ErrorKind::Pull,
             },
-            Self::Reference { .. } | Self::Interrupted { .. } => ErrorKind::Pull,
-            Self::TooLarge { .. } | Self::DigestMismatch { .. } => ErrorKind::Digest,
-            Self::Manifest { .. } | Self::Encrypted { .. } => ErrorKind::Config,
+            Self::Reference { .. }
+            | Self::Credentials { .. }
+            | Self::Proxy { .. }
+            | Self::Interrupted { .. } => ErrorKind::Pull,
+            Self::TooLarge { .. } | Self::DigestMismatch { .. } | Self::Cipher { .. } => ErrorKind::Digest,
+            Self::Manifest { .. } => ErrorKind::Config,
+            Self::Key { .. } | Self::NotAuthorised { .. } => ErrorKind::Key,
             Self::Unpack { .. } | Self::Store { .. } => ErrorKind::Unpack,
         }
     }

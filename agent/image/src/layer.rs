@@ -1,32 +1,32 @@
-//! One layer from the network to a directory, as a stream: transfer, digest, decompression, diff id and
-//! unpacking run side by side over a few hundred KiB, whatever the layer's size. The result is a
-//! [`VerifiedLayer`]; until then the directory is in the stage, under a name that nothing looks up.
+//! One layer, fetched into a stage and checked. The result is a [`VerifiedLayer`]; until then the directory
+//! is in the stage, under a name that nothing looks up.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use oci_registry::{Download, Hasher, Repository};
+use encrypted_image::{CipherError, Staged};
+use oci_registry::{Digest, Download, Repository};
 use tokio::sync::mpsc;
 
-use crate::manifest::{Compression, LayerPlan};
-use crate::unpack::Unpacker;
-use crate::{Digest, ImageError, Limits, archive};
+use crate::manifest::LayerPlan;
+use crate::pipeline::{self, Outcome};
+use crate::{ImageError, Limits};
 
-/// Chunks between network and disk; a chunk is at most 256 KiB.
+/// Chunks between the network and the first thread.
 const QUEUE: usize = 8;
-/// RFC 8878 section 3.1.1.1.2 recommends decoders to support 8 MiB; more would let a layer claim memory.
-const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// A staged layer whose blob digest, size and diff id were all checked. Only this can be published.
+/// A staged layer whose blob digest, size and diff id were all checked; of an encrypted one, HMAC and
+/// private digest too. Only this can be published.
 pub(crate) struct VerifiedLayer {
     stage: Stage,
     diff_id: Digest,
 }
 
 /// A directory that vanishes unless it is published.
+#[derive(Debug)]
 struct Stage {
     path: Option<PathBuf>,
 }
@@ -55,17 +55,46 @@ impl Drop for Stage {
 }
 
 impl VerifiedLayer {
-    /// Makes the layer visible, at once and whole.
+    /// Makes the layer visible, at once and whole. One of the same diff id that is there already has the same
+    /// content.
     pub(crate) fn publish(mut self, layers: &Path) -> Result<PathBuf, ImageError> {
         let target = layers.join(self.diff_id.hex());
+        if target.is_dir() {
+            return Ok(target);
+        }
         let staged = self.stage.path().to_owned();
         fs::rename(&staged, &target).map_err(|e| ImageError::store("publish a layer", e))?;
         self.stage.path = None;
         Ok(target)
     }
+
+    fn check(stage: Stage, plan: &LayerPlan, outcome: Outcome) -> Result<Self, ImageError> {
+        let layer = || plan.blob.to_string();
+        let stage = match &plan.sealed {
+            None => stage,
+            Some(sealed) => {
+                let cipher = |source| ImageError::Cipher { layer: layer(), source: Arc::new(source) };
+                // A plan that has keys gets no layer without the proof that they opened it.
+                let proof = outcome.authenticated.unwrap_or(Err(CipherError::Mixed)).map_err(cipher)?;
+                Staged::new(stage, &sealed.private).publish(&proof).map_err(cipher)?
+            }
+        };
+        let diff_id = outcome
+            .unpacked
+            .map_err(|reason| ImageError::Unpack { layer: plan.diff_id.to_string(), reason })?;
+        if diff_id != plan.diff_id {
+            return Err(ImageError::DigestMismatch {
+                what: "unpacked layer".into(),
+                expected: plan.diff_id.to_string(),
+                actual: diff_id.to_string(),
+            });
+        }
+        Ok(Self { stage, diff_id })
+    }
 }
 
-/// Fetches, checks and unpacks a layer into a new directory below `stage`. `on_bytes` hears of each chunk.
+/// Fetches, checks and unpacks a layer into a new directory below `stage`. A transfer that breaks goes on
+/// where it broke, with everything that was computed so far. `on_bytes` hears how many have come.
 pub(crate) async fn fetch(
     repository: &Repository,
     plan: &LayerPlan,
@@ -75,125 +104,55 @@ pub(crate) async fn fetch(
 ) -> Result<VerifiedLayer, ImageError> {
     let mut download = repository.download(&plan.blob, plan.size);
     loop {
-        let (stage, unpacked, actual) = attempt(&mut download, plan, stage, limits, &on_bytes).await?;
-        if actual != plan.blob {
-            // Another source may have the right bytes; what these ones made is dropped with its stage.
-            download.reject(&actual)?;
-            continue;
+        let (stage, outcome) = once(&mut download, plan, stage, limits, &on_bytes).await?;
+        if outcome.blob == plan.blob {
+            let plan = plan.clone();
+            // Files are removed when it fails.
+            let checked = tokio::task::spawn_blocking(move || VerifiedLayer::check(stage, &plan, outcome));
+            return checked.await.map_err(|e| lost(&e))?;
         }
-        let diff_id =
-            unpacked.map_err(|reason| ImageError::Unpack { layer: plan.diff_id.to_string(), reason })?;
-        if diff_id != plan.diff_id {
-            return Err(mismatch("unpacked layer".into(), &plan.diff_id, &diff_id));
-        }
-        return Ok(VerifiedLayer { stage, diff_id });
+        let removed = tokio::task::spawn_blocking(move || drop(stage));
+        removed.await.map_err(|e| lost(&e))?;
+        // A mirror's bytes, perhaps: then somebody else is asked for all of them.
+        download.reject(&outcome.blob)?;
     }
 }
 
-/// One unpacking, with the digest of the blob that it was fed.
-async fn attempt(
+/// All bytes of one attempt, through the pipeline.
+async fn once(
     download: &mut Download,
     plan: &LayerPlan,
     stage: &Path,
     limits: &Limits,
-    on_bytes: impl Fn(u64),
-) -> Result<(Stage, Result<Digest, String>, Digest), ImageError> {
+    on_bytes: &impl Fn(u64),
+) -> Result<(Stage, Outcome), ImageError> {
     let stage = Stage::create(stage, plan)?;
-    let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
+    let (sender, receiver) = mpsc::channel(QUEUE);
     let (job, bounds) = (plan.clone(), limits.clone());
     // The stage goes with the task: it may outlive this future, and must not lose its directory before.
-    let unpacking = tokio::task::spawn_blocking(move || {
-        let result = unpack(Chunks { receiver, chunk: Bytes::new() }, stage.path(), &job, &bounds);
-        (stage, result)
+    let pipeline = tokio::task::spawn_blocking(move || {
+        let outcome = pipeline::run(receiver, &job, stage.path(), &bounds);
+        (stage, outcome)
     });
-    let transferred = transfer(download, sender, on_bytes).await;
-    let (stage, unpacked) =
-        unpacking.await.map_err(|e| ImageError::store("unpack a layer", io::Error::other(e.to_string())))?;
-    Ok((stage, unpacked, transferred?))
-}
-
-/// Reads the blob once from its beginning: hashed here, and handed to the unpacker. An unpacker that gave up
-/// has its reason; the rest is still hashed, so that a blob which was tampered with is called that, whatever
-/// it did to the unpacker.
-async fn transfer(
-    download: &mut Download,
-    sender: mpsc::Sender<Bytes>,
-    on_bytes: impl Fn(u64),
-) -> Result<Digest, ImageError> {
-    let (mut hasher, mut sender) = (Hasher::default(), Some(sender));
-    while let Some(chunk) = download.chunk().await? {
-        hasher.update(&chunk);
-        on_bytes(chunk.len() as u64);
-        if let Some(open) = &sender
-            && open.send(chunk).await.is_err()
-        {
-            sender = None;
-        }
-    }
-    Ok(hasher.finish())
-}
-
-fn mismatch(what: String, expected: &Digest, actual: &Digest) -> ImageError {
-    ImageError::DigestMismatch { what, expected: expected.to_string(), actual: actual.to_string() }
-}
-
-/// Decompresses and unpacks; the result is the digest of the whole tar stream.
-fn unpack(chunks: Chunks, directory: &Path, plan: &LayerPlan, limits: &Limits) -> Result<Digest, String> {
-    let decompressed: Box<dyn Read> = match plan.compression {
-        Compression::None => Box::new(chunks),
-        // Layers are often several gzip members in a row.
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(chunks)),
-        Compression::Zstd => {
-            let mut decoder = zstd::Decoder::new(chunks).map_err(|e| format!("zstd: {e}"))?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|e| format!("zstd: {e}"))?;
-            Box::new(decoder)
+    let transferred = loop {
+        match download.chunk().await {
+            Ok(Some(chunk)) => {
+                // It only goes away early if it could not start: it has its reason.
+                if sender.send(chunk).await.is_err() {
+                    break Ok(());
+                }
+                on_bytes(download.received());
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         }
     };
-    let mut stream =
-        Measured { inner: decompressed, hasher: Hasher::default(), limit: limits.layer_unpacked_bytes };
-    let mut unpacker = Unpacker::new(directory)?;
-    archive::read(&mut stream, limits.layer_entries, |member, data| unpacker.member(member, data))?;
-    unpacker.finish()?;
-    // The diff id covers what follows the end marker too.
-    io::copy(&mut stream, &mut io::sink()).map_err(|e| format!("tar stream: {e}"))?;
-    Ok(stream.hasher.finish())
+    drop(sender);
+    let (stage, outcome) = pipeline.await.map_err(|e| lost(&e))?;
+    transferred?;
+    Ok((stage, outcome.map_err(|e| ImageError::store("unpack a layer", e))?))
 }
 
-/// The transferred chunks as a reader. The end of the channel reads as the end of the blob: whether it
-/// was, the receiving side knows.
-struct Chunks {
-    receiver: mpsc::Receiver<Bytes>,
-    chunk: Bytes,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(chunk) => self.chunk = chunk,
-                None => return Ok(0),
-            }
-        }
-        let length = out.len().min(self.chunk.len());
-        out[..length].copy_from_slice(&self.chunk.split_to(length));
-        Ok(length)
-    }
-}
-
-/// Hashes what is read and stops at a bound.
-struct Measured<R> {
-    inner: R,
-    hasher: Hasher,
-    limit: u64,
-}
-
-impl<R: Read> Read for Measured<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(out)?;
-        self.hasher.update(&out[..read]);
-        if self.hasher.length() > self.limit {
-            return Err(io::Error::other(format!("unpacks to more than {} bytes", self.limit)));
-        }
-        Ok(read)
-    }
+fn lost(error: &tokio::task::JoinError) -> ImageError {
+    ImageError::store("unpack a layer", io::Error::other(error.to_string()))
 }

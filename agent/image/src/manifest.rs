@@ -1,9 +1,15 @@
 //! Manifest, index and config documents (image-spec v1.1; Docker's schema 2 twins): from verified bytes to
 //! the list of layers to fetch.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
+use encrypted_image::{Compression, Family, Layer, PrivateOptions, PublicOptions};
 use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
+use crate::keys::ImageKeys;
 use crate::{Digest, ImageError, Limits};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -38,6 +44,8 @@ pub(crate) struct Descriptor {
     pub(crate) size: u64,
     #[serde(default)]
     platform: Option<Platform>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -123,14 +131,6 @@ pub(crate) fn document(bytes: &Verified, limits: &Limits) -> Result<Document, Im
     }
 }
 
-/// How a layer's tar is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
 /// A layer to fetch, and the two digests it must have.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerPlan {
@@ -141,13 +141,52 @@ pub(crate) struct LayerPlan {
     pub(crate) compression: Compression,
     /// Digest of the tar stream.
     pub(crate) diff_id: Digest,
+    /// Of an encrypted layer: what opens it.
+    pub(crate) sealed: Option<Sealed>,
 }
 
-/// Checks the config against this machine and against the manifest, and pairs layers with diff ids.
+/// What opens an encrypted layer: to have it is to be authorised.
+#[derive(Clone)]
+pub(crate) struct Sealed {
+    pub(crate) public: PublicOptions,
+    pub(crate) private: PrivateOptions,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealed(…)")
+    }
+}
+
+impl LayerPlan {
+    /// Names the layer together with what entitles to it. An unpacked layer is taken by those only who could
+    /// have made it: by the same diff id if nothing was encrypted, else by this encrypted blob and what opens
+    /// it. A config can claim any diff id, and a wrapped key can hold anything: neither is a title to what
+    /// another image's keys opened.
+    pub(crate) fn title(&self) -> Digest {
+        let mut text = Zeroizing::new(self.diff_id.to_string().into_bytes());
+        if let Some(Sealed { public, private }) = &self.sealed {
+            for part in [
+                self.blob.as_bytes().as_slice(),
+                &public.hmac,
+                private.key(),
+                private.nonce(),
+                private.digest(),
+            ] {
+                text.extend_from_slice(part);
+            }
+        }
+        Digest::of(&text)
+    }
+}
+
+/// Checks the config against this machine and against the manifest, pairs layers with diff ids, and opens the
+/// wrapped key of each encrypted one: an image isn't used, and nothing of it is fetched, unless all open. May
+/// take a while: public-key operations for each layer.
 pub(crate) fn plan(
     manifest: &Manifest,
     config: &Verified,
-    image: &Digest,
+    keys: &ImageKeys,
     limits: &Limits,
 ) -> Result<(ImageConfiguration, Vec<LayerPlan>), ImageError> {
     const WHAT: &str = "image config";
@@ -179,30 +218,30 @@ pub(crate) fn plan(
             let what = format!("layer {}", layer.digest);
             return Err(ImageError::TooLarge { what, limit: limits.layer_transfer_bytes });
         }
-        let compression = compression(&layer.media_type, image)?;
-        layers.push(LayerPlan { blob: layer.digest, size: layer.size, compression, diff_id });
+        let (compression, sealed) = open(layer, keys)?;
+        layers.push(LayerPlan { blob: layer.digest, size: layer.size, compression, diff_id, sealed });
     }
     let config = serde_json::from_slice(&config.0).map_err(|e| fail(WHAT, e.to_string()))?;
     Ok((config, layers))
 }
 
-fn compression(media_type: &str, image: &Digest) -> Result<Compression, ImageError> {
-    const OCI: &str = "application/vnd.oci.image.layer.v1.tar";
-    const OCI_NONDISTRIBUTABLE: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
-    const DOCKER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-    if media_type.ends_with("+encrypted") {
-        return Err(ImageError::Encrypted { image: image.to_string(), detail: media_type.to_owned() });
+fn open(layer: &Descriptor, keys: &ImageKeys) -> Result<(Compression, Option<Sealed>), ImageError> {
+    let none = BTreeMap::new();
+    let annotations = layer.annotations.as_ref().unwrap_or(&none);
+    let read = Layer::of_descriptor(&layer.media_type, annotations);
+    let read = read.map_err(|e| fail("image manifest", format!("layer {}: {e}", layer.digest)))?;
+    let (media_type, sealed) = match read {
+        Layer::Plain(media_type) => (media_type, None),
+        Layer::Encrypted(media_type, encrypted) => {
+            let private = keys.open(&layer.digest, &encrypted)?;
+            (media_type, Some(Sealed { public: encrypted.public, private }))
+        }
+    };
+    if media_type.family == Family::Wasm {
+        let reason = format!("layer media type {:?} is not supported: it is no tar", layer.media_type);
+        return Err(fail("image manifest", reason));
     }
-    let suffix = media_type
-        .strip_prefix(OCI)
-        .or_else(|| media_type.strip_prefix(OCI_NONDISTRIBUTABLE))
-        .or_else(|| media_type.strip_prefix(DOCKER));
-    match suffix {
-        Some("") => Ok(Compression::None),
-        Some("+gzip" | ".gzip") => Ok(Compression::Gzip),
-        Some("+zstd" | ".zstd") => Ok(Compression::Zstd),
-        _ => Err(fail("image manifest", format!("layer media type {media_type:?} is not supported"))),
-    }
+    Ok((media_type.compression, sealed))
 }
 
 #[cfg(test)]
@@ -266,7 +305,7 @@ mod tests {
         let bytes = serde_json::to_vec(config).unwrap();
         let digest = Digest::of(&bytes);
         let config = Verified::check(bytes, &digest, "config").unwrap();
-        plan(&manifest, &config, &digest, &Limits::default()).map(|(_, layers)| layers)
+        plan(&manifest, &config, &ImageKeys::default(), &Limits::default()).map(|(_, layers)| layers)
     }
 
     fn config(diff_ids: &[Digest]) -> serde_json::Value {
@@ -305,20 +344,51 @@ mod tests {
     }
 
     #[test]
-    fn encrypted_and_unknown_layers_are_refused_by_name() {
+    fn layers_of_other_kinds_are_refused_by_name() {
         let id = config(&[Digest::of(b"1")]);
         for media_type in [
-            "application/vnd.oci.image.layer.v1.tar+encrypted",
+            "application/vnd.wasm.content.layer.v1+wasm",
+            "application/zip",
+            "application/vnd.oci.image.layer.v1.tar+bzip2",
+            // Encrypted, and nothing says how.
             "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
-            "application/vnd.oci.image.layer.v1.tar+zstd+encrypted",
-            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip+encrypted",
             "application/vnd.docker.image.rootfs.diff.tar.gzip+encrypted",
-            "application/vnd.wasm.content.layer.v1+wasm+encrypted",
         ] {
             let error = plan_for(&[media_type], &id).unwrap_err();
-            assert!(matches!(error, ImageError::Encrypted { .. }), "{error}");
+            assert!(matches!(error, ImageError::Manifest { .. }), "{error}");
         }
-        let error = plan_for(&["application/vnd.wasm.content.layer.v1+wasm"], &id).unwrap_err();
-        assert!(matches!(error, ImageError::Manifest { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_title_is_of_what_was_encrypted_and_of_what_opens_it() {
+        let plain = LayerPlan {
+            blob: Digest::of(b"blob"),
+            size: 4,
+            compression: Compression::None,
+            diff_id: Digest::of(b"tar"),
+            sealed: None,
+        };
+        let with = |blob: &[u8], hmac: u8, key: u8, nonce: u8, digest: u8| {
+            let private = PrivateOptions::from_parts(Zeroizing::new([key; 32]), [nonce; 16], [digest; 32]);
+            let sealed = Some(Sealed { public: PublicOptions::new([hmac; 32]), private });
+            LayerPlan { blob: Digest::of(blob), sealed, ..plain.clone() }.title()
+        };
+        let mut titles = vec![
+            plain.title(),
+            with(b"blob", 1, 1, 1, 1),
+            with(b"other", 1, 1, 1, 1),
+            with(b"blob", 2, 1, 1, 1),
+            with(b"blob", 1, 2, 1, 1),
+            with(b"blob", 1, 1, 2, 1),
+            with(b"blob", 1, 1, 1, 2),
+        ];
+        assert_eq!(with(b"blob", 1, 1, 1, 1), titles[1]);
+        titles.sort();
+        titles.dedup();
+        assert_eq!(titles.len(), 7);
+        // Without encryption, the transferred form doesn't matter.
+        let recompressed =
+            LayerPlan { blob: Digest::of(b"other"), compression: Compression::Gzip, ..plain.clone() };
+        assert_eq!(recompressed.title(), plain.title());
     }
 }

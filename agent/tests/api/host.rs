@@ -76,7 +76,7 @@ pub(crate) struct Stuck(Arc<Pulls>);
 
 #[async_trait]
 impl Images for Stuck {
-    fn begin(&self, _: &SealedSpec) -> Result<(), Refusal> {
+    async fn begin(&self, _: &SealedSpec, _: Arc<dyn KeySource>) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -28,6 +28,7 @@ use sealpod_agent::container::{Plan, Rights};
 use sealpod_agent::images::{Images, Root};
 use sealpod_agent::log::logger;
 use sealpod_agent::mode::Mode;
+use sealpod_agent::opening::KeySource;
 use sealpod_agent::pid1::PowerOff;
 use sealpod_agent::process::{OutputPolicy, StreamsWanted};
 use sealpod_agent::reaper::Reaper;
@@ -47,7 +48,7 @@ struct NoImages;
 
 #[async_trait]
 impl Images for NoImages {
-    fn begin(&self, _: &SealedSpec) -> Result<(), Refusal> {
+    async fn begin(&self, _: &SealedSpec, _: Arc<dyn KeySource>) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -17,14 +17,14 @@ use sealed_spec::fields::{self, Publication, Split};
 use sealed_spec::initdata::{Initdata, SealpodConfig, annotation};
 use sealed_spec::podspec::Container;
 use sealed_spec::{
-    HeaderFields, ImageRef, KeyId, Lineage, RegistrySource, SealedDocument, SealedSpec, SpecKey,
+    HeaderFields, ImageRef, KeyId, LayerStore, Lineage, RegistrySource, SealedDocument, SealedSpec, SpecKey,
 };
 
 use grants::Wanted;
 use image_policy::ByTag;
 
 use super::push::{KEY_FILE_VERSION, KeyFile};
-use crate::cli::SealArgs;
+use crate::cli::{LayerStoreOption, SealArgs};
 use crate::files::{self, Access};
 use crate::identity::{Identity, IdentityDir};
 use crate::reference::Reference;
@@ -64,6 +64,10 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
     spec.images = images;
     spec.registries = sources;
     spec.image_policy = by_tag.into_policy();
+    spec.layer_store = match args.layer_store {
+        LayerStoreOption::Memory => LayerStore::Memory,
+        LayerStoreOption::Device => LayerStore::Device,
+    };
     spec.grants = wanted.grants(&split.pod, directory, debug)?;
     spec.resources = wanted.resources(&identity.repository)?;
 

@@ -192,6 +192,10 @@ codes! {
         "A layer is malformed, too large, or contains an entry that would escape its directory or create a device. Rebuild the image; nothing of the layer was kept.";
     ImageConfig "IMAGE_CONFIG", "the image's config can't be used",
         "The image's configuration is malformed or contradicts the sealed pod: a user that isn't in its passwd file, root under runAsNonRoot, no command at all.";
+    ImageKey "IMAGE_KEY", "the image's encryption can't be opened",
+        "A layer is encrypted and none of the keys that the sealed spec names for its image opens it, or the broker doesn't give such a key. The line names the layer, the keys that were tried and the key that it was encrypted for. Push that key, name it when sealing, or add it as a recipient of the image. Layers that are there already are no exception.";
+    LayerStore "LAYER_STORE", "the disk for image layers can't be used",
+        "The sealed spec keeps layers on a block device of the host, encrypted under a key of the guest, and there is none with the serial number sealpod-layers, or it can't be set up. Give the VM such a disk, large enough for all layers unpacked, or seal with the layer store in guest memory. The guest never falls back by itself.";
     ImagePulling "IMAGE_PULLING", "the image is still being pulled",
         "The pull goes on in the guest and the line says how far it is; nothing failed. kubelet asks again by itself and the next request joins the same pull. If the percentage stands still between two lines, look at the guest's network and the registry.";
     Launch "LAUNCH", "the container could not be started",

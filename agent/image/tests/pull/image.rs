@@ -1,10 +1,12 @@
 //! Small images made to measure, and a store to pull them into.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use agent_image::{Digest, ImageError, ImageStore, Limits};
-use sealed_spec::{ImageRef, RegistrySource};
+use agent_image::{Digest, ImageError, ImageStore, Limits, Resources, Settings};
+use sealed_spec::{ImageRef, Proxy, RegistrySource};
 use serde_json::{Value, json};
 
 use crate::registry::{Answer, Registry};
@@ -19,6 +21,7 @@ pub(crate) struct Layer {
     pub(crate) media_type: String,
     pub(crate) tar: Vec<u8>,
     pub(crate) blob: Vec<u8>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Layer {
@@ -28,7 +31,7 @@ impl Layer {
             ZSTD => zstd::encode_all(&tar[..], 3).unwrap(),
             _ => tar.clone(),
         };
-        Self { media_type: media_type.into(), tar, blob }
+        Self { media_type: media_type.into(), tar, blob, annotations: BTreeMap::new() }
     }
 
     /// One file.
@@ -89,7 +92,14 @@ impl Image {
     /// Writes the manifest for the config and layers as they are now.
     pub(crate) fn describe(&mut self) {
         let config = serde_json::to_vec(&self.config).unwrap();
-        let layers: Vec<Value> = self.layers.iter().map(|l| descriptor(&l.media_type, &l.blob)).collect();
+        let layer = |layer: &Layer| {
+            let mut described = descriptor(&layer.media_type, &layer.blob);
+            if !layer.annotations.is_empty() {
+                described["annotations"] = json!(layer.annotations);
+            }
+            described
+        };
+        let layers: Vec<Value> = self.layers.iter().map(layer).collect();
         self.manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -164,10 +174,30 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(source: RegistrySource) -> Self {
+        Self::of(|settings| settings.registries = vec![source])
+    }
+
+    /// With what the broker has.
+    pub(crate) fn with_broker(source: RegistrySource, broker: Arc<dyn Resources>) -> Self {
+        Self::of(|settings| {
+            settings.registries = vec![source];
+            settings.resources = broker;
+        })
+    }
+
+    /// Behind a proxy.
+    pub(crate) fn behind(source: RegistrySource, proxy: Proxy) -> Self {
+        Self::of(|settings| {
+            settings.registries = vec![source];
+            settings.proxy = Some(proxy);
+        })
+    }
+
+    pub(crate) fn of(set: impl FnOnce(&mut Settings)) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let images =
-            ImageStore::with_limits(root.path().join("images"), vec![source], None, limits()).unwrap();
-        Self { root, images }
+        let mut settings = Settings { limits: limits(), ..Settings::new(root.path().join("images")) };
+        set(&mut settings);
+        Self { root, images: ImageStore::new(settings).unwrap() }
     }
 
     /// Pulls and expects a refusal that leaves nothing behind.

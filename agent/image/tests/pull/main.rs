@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test panics")]
 
+mod encrypted;
 mod image;
+mod logins;
 mod refusals;
 mod registry;
 mod rootfs;
+mod sealed;
 mod transfer;
 
 use agent_image::{Digest, ErrorKind, ImageError};

@@ -238,24 +238,6 @@ fn a_layer_that_escapes() {
 }
 
 #[test]
-fn an_encrypted_layer_or_a_key() {
-    let mut image = good();
-    image.manifest["layers"][0]["mediaType"] = json!(format!("{GZIP}+encrypted"));
-    let error = refused_as_is(&image);
-    assert!(matches!(error, ImageError::Encrypted { .. }), "{error}");
-
-    run(async {
-        let registry = Registry::start();
-        let mut reference = good().serve(&registry);
-        let key = serde_json::from_value(json!("kbs:///owner/image-key/app"));
-        reference.keys = vec![key.unwrap()];
-        let error = Store::new(registry.source()).refusal(&reference).await;
-        assert!(matches!(error, ImageError::Encrypted { .. }), "{error}");
-        assert!(registry.requests().is_empty());
-    });
-}
-
-#[test]
 fn media_types_are_not_guessed() {
     // gzip bytes under a plain media type, and the other way round.
     let mut image = good();

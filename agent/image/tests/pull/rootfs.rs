@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use agent_image::{ImageStore, Rootfs};
+use agent_image::{ImageStore, Rootfs, Settings};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::image::{GZIP, Image, Layer, Store, tar_of};
@@ -110,7 +110,11 @@ fn a_full_guest_says_so_and_keeps_nothing() {
         run(async {
             let registry = Registry::start();
             let reference = Image::new(vec![Layer::new(GZIP, tar_of(&files))]).serve(&registry);
-            let store = ImageStore::new(scratch.path(), vec![registry.source()], None).unwrap();
+            let store = ImageStore::new(Settings {
+                registries: vec![registry.source()],
+                ..Settings::new(scratch.path())
+            })
+            .unwrap();
             let error = store.pull(&reference).await.unwrap_err();
             assert!(error.to_string().contains("give it more memory"), "{error}");
         });

@@ -1,6 +1,6 @@
 //! The way to the registry: retries, redirects, authentication, TLS. The host is on it all along.
 
-use agent_image::{Digest, ErrorKind, ImageError, ImageStore, RegistryError};
+use agent_image::{Digest, ErrorKind, ImageError, ImageStore, RegistryError, Settings};
 use base64::Engine as _;
 
 use crate::image::{GZIP, Image, Layer, Store, limits, named, pinned};
@@ -248,9 +248,13 @@ fn the_bundle_serves_registries_without_a_certificate() {
         let pull = async |bundle: &std::path::Path| {
             let root = tempfile::tempdir().unwrap();
             let bundle = Some(bundle.to_owned());
-            let store =
-                ImageStore::with_limits(root.path().to_owned(), vec![source.clone()], bundle, limits())
-                    .unwrap();
+            let store = ImageStore::new(Settings {
+                registries: vec![source.clone()],
+                ca_bundle: bundle,
+                limits: limits(),
+                ..Settings::new(root.path().to_owned())
+            })
+            .unwrap();
             store.pull(&reference).await.map(drop)
         };
         let error = pull(&bundle).await.unwrap_err();
@@ -339,8 +343,13 @@ fn a_redirect_carries_no_credentials() {
         let bundle = root.path().join("ca.crt");
         std::fs::write(&bundle, storage.ca.as_deref().unwrap()).unwrap();
         let sources = vec![registry.source_with_login()];
-        let store =
-            ImageStore::with_limits(root.path().join("images"), sources, Some(bundle), limits()).unwrap();
+        let store = ImageStore::new(Settings {
+            registries: sources,
+            ca_bundle: Some(bundle),
+            limits: limits(),
+            ..Settings::new(root.path().join("images"))
+        })
+        .unwrap();
         store.pull(&reference).await.unwrap();
         assert!(registry.requests().iter().any(|r| r.authorization.is_some()));
         assert_eq!(storage.requests()[0].authorization, None);
