@@ -1,6 +1,6 @@
 //! TLS configurations: pinned certificates only, or the system's CAs.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -56,11 +56,14 @@ pub(crate) fn pinned(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
     configuration(roots)
 }
 
+/// The system's CAs, where there are any.
+pub(crate) fn system_bundle() -> Option<PathBuf> {
+    SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
 /// Trusts the system's CAs.
 pub(crate) fn system() -> Result<Arc<ClientConfig>, TlsError> {
-    let path =
-        SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()).ok_or(TlsError::NoSystemBundle)?;
-    let pem = files::read(path, BUNDLE_LIMIT)?;
+    let pem = files::read(&system_bundle().ok_or(TlsError::NoSystemBundle)?, BUNDLE_LIMIT)?;
     let mut roots = RootCertStore::empty();
     // Old bundles hold a few certificates that no library reads: skipping them trusts less, not more.
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));

@@ -164,6 +164,9 @@ pub(super) fn copy(
         return Ok(None);
     }
     let meter = job.observer.begin(if there { "verifying" } else { "copying" }, blob);
+    if !there && compression.is_none() && job.destination.transfer(job.source, blob, &*meter)? {
+        return Ok(None);
+    }
     let reader = job.source.open(blob)?;
     let mut stage = if there { None } else { Some(job.destination.stage()?) };
     let mut digest = Hash::new();

@@ -38,6 +38,11 @@ impl Draft {
         Ok(Self { file, directory: directory.into(), name: Some(name) })
     }
 
+    /// The file itself, which never gets a name.
+    pub(crate) fn into_file(self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Puts it, on disk for good, in the place of whatever `path` is now. Both are in one directory.
     pub(crate) fn rename_to(mut self, path: &Path) -> io::Result<()> {
         self.file.sync_data()?;

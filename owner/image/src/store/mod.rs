@@ -2,8 +2,10 @@
 //!
 //! What a store hands out is not believed: whoever reads a document or a blob checks its digest.
 
+mod archive;
 mod draft;
 mod layout;
+mod registry;
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -11,8 +13,11 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::document::{Descriptor, Digest, DigestError, DocumentError};
+use crate::observer::Meter;
 
+pub use archive::{Archive, ArchiveWriter};
 pub use layout::Layout;
+pub use registry::Registry;
 
 /// A manifest or an index with what points to it.
 #[derive(Debug, Clone)]
@@ -64,6 +69,28 @@ pub trait Destination: Send + Sync {
     /// # Errors
     /// When there is no room.
     fn stage(&self) -> Result<Box<dyn Stage>, StoreError>;
+
+    /// Takes a blob straight from another store, where it can hold the bytes to their digest by itself;
+    /// `false` where it can't.
+    ///
+    /// # Errors
+    /// When it can and fails.
+    fn transfer(
+        &self,
+        _source: &dyn Source,
+        _blob: &Descriptor,
+        _meter: &dyn Meter,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Whether the image's name can be written at all; asked before anything is done.
+    ///
+    /// # Errors
+    /// When it can't.
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Takes a document that others will point to.
     ///

@@ -19,7 +19,7 @@ pub(super) fn run(identity: &IdentityDir, args: &CheckArgs) -> Result<ExitCode> 
     let rings: Vec<(String, Keyring)> =
         keys.into_iter().map(|key| (key.name, Keyring::new(key.unwraps))).collect();
     let source = Place::source_of(&args.image, &places::registries(&args.registry)?)?;
-    let found = check(&*source, &args.chosen.selection(), &rings)?;
+    let found = check(source.source(), &args.chosen.selection(), &rings)?;
     if args.json {
         show::json(&found)?;
     } else {

@@ -14,7 +14,7 @@ use super::{places, show};
 pub(super) fn run(args: &InspectArgs) -> Result<ExitCode> {
     let source = Place::source_of(&args.image, &places::registries(&args.registry)?)?;
     let selection = Selection { platforms: args.platform.clone(), layers: Vec::new() };
-    let seen = inspect(&*source, &selection)?;
+    let seen = inspect(source.source(), &selection)?;
     if args.json {
         show::json(&seen)?;
         return Ok(ExitCode::SUCCESS);

@@ -8,6 +8,8 @@ use owner_image::access::{Key, Recipient};
 use owner_image::document::Platform;
 use owner_image::{ImageName, Selection};
 
+use crate::commands::seal::RegistryOption;
+
 const IMAGE: &str = "oci:DIR[:REF]|docker-archive:FILE[:REF]|docker://HOST/REPOSITORY:TAG";
 const RECIPIENT: &str = "jwe:FILE|pkcs7:FILE|pgp:NAME|pkcs11:FILE|provider:NAME[:PARAMETERS]|kbs:///…";
 const KEY: &str = "FILE[:PASSWORD]|provider:NAME[:PARAMETERS]|kbs:///…";
@@ -211,12 +213,9 @@ pub(crate) struct OutputArgs {
 /// How registries are reached.
 #[derive(Args)]
 pub(crate) struct RegistryArgs {
-    /// CA certificates (PEM) for registries [default: the system's]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) registry_ca: Option<PathBuf>,
-    /// Speak plain http to this registry; repeatable
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub(crate) plain_http: Vec<String>,
+    /// How to reach a registry; http:// must be said; repeatable
+    #[arg(long, value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE]")]
+    pub(crate) registry: Vec<RegistryOption>,
     /// Logins for registries [default: $REGISTRY_AUTH_FILE, else ~/.docker/config.json]
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,

@@ -55,7 +55,7 @@ impl FromStr for RegistryOption {
 
 impl RegistryOption {
     /// With the contents of the files it names.
-    pub(super) fn load(&self) -> Result<RegistrySource> {
+    pub(crate) fn load(&self) -> Result<RegistrySource> {
         let read = |path: &PathBuf| files::read_text(path, LIMIT).context("--registry");
         let password = self.password_file.as_ref().map(read).transpose()?;
         Ok(RegistrySource {
