@@ -282,7 +282,9 @@ fn messages_outside_the_profile_are_refused() {
     assert!(with(&["--cipher-algo", "TWOFISH", "--encrypt"]).contains("encrypted with cipher 10: only AES"));
     let password = with(&["--passphrase", "x", "--encrypt", "--symmetric"]);
     assert!(password.contains("a session key under a password"), "{password}");
-    assert!(refused(&["--store"]).contains("a packet that begins at"), "{}", refused(&["--store"]));
+    assert!(refused(&["--recipient", "Ada", "--encrypt"]).contains("compressed data"));
+    assert!(refused(&["--compress-algo", "none", "--store"]).contains("data in clear"));
+    assert!(refused(&["--store"]).contains("has no length"));
 }
 
 #[test]

@@ -27,11 +27,7 @@ pub fn is_secret_key_file(bytes: &[u8]) -> bool {
     if armor::announces(bytes, "PRIVATE KEY BLOCK-----") {
         return true;
     }
-    match bytes.first() {
-        Some(first) if first & 0xc0 == 0xc0 => first & 0x3f == tag::SECRET_KEY,
-        Some(first) if first & 0x80 != 0 => (first >> 2) & 0x0f == tag::SECRET_KEY,
-        _ => false,
-    }
+    packets::first_tag(bytes) == Some(tag::SECRET_KEY)
 }
 
 /// Private keys, unlocked.

@@ -220,13 +220,19 @@ fn session_key(body: &[u8]) -> Result<SessionKeyPacket, MessageError> {
     let plain = match packet.values() {
         // Go's library counts the bits of whole octets, so that an RSA number may begin with zeros.
         Ok(PkeskBytes::Rsa { .. }) => spelled == body || whole_octets(&body[10..]),
-        // A point is uncompressed, or of Curve25519 (RFC 9580, section 11.2).
-        Ok(PkeskBytes::Ecdh { public_point, .. }) => {
-            spelled == body && matches!(public_point.as_ref().first(), Some(4 | 0x40))
-        }
+        Ok(PkeskBytes::Ecdh { public_point, .. }) => spelled == body && point(public_point.as_ref()),
         _ => spelled == body,
     };
     if plain { Ok(packet) } else { Err(MessageError::SessionKey) }
+}
+
+/// Uncompressed, or of Curve25519, whose arithmetic drops the highest bit (RFC 9580, section 11.2; RFC 7748, section 5).
+fn point(octets: &[u8]) -> bool {
+    match octets {
+        [4, ..] => true,
+        [0x40, x @ ..] => x.last().is_some_and(|last| last & 0x80 == 0),
+        _ => false,
+    }
 }
 
 /// One number that fills all, as long as it says in bits.
@@ -256,14 +262,14 @@ fn decrypt(data: &Packet, session: &SessionKey) -> Result<Zeroizing<Vec<u8>>, Me
 
 /// The contents of the one literal packet.
 fn text(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, MessageError> {
-    let packets = packets::read(plain, MESSAGE_LIMIT, 8).map_err(|_| MessageError::Inner)?;
-    let [packet] = packets.as_slice() else {
-        let first = packets.first().map_or(tag::LITERAL, |packet| packet.tag);
-        return Err(if first == tag::LITERAL { MessageError::Inner } else { foreign(first) });
-    };
-    if packet.tag != tag::LITERAL {
-        return Err(foreign(packet.tag));
+    // First of all, since gpg writes compressed data without a length.
+    match packets::first_tag(plain) {
+        Some(tag::LITERAL) => {}
+        Some(other) => return Err(foreign(other)),
+        None => return Err(MessageError::Inner),
     }
+    let packets = packets::read(plain, MESSAGE_LIMIT, 1).map_err(|_| MessageError::Inner)?;
+    let packet = packets.first().ok_or(MessageError::Inner)?;
     // Format, length of the file name, the name, a date of four bytes (section 5.9).
     let [b'b' | b't' | b'u', name, rest @ ..] = packet.body.as_slice() else {
         return Err(MessageError::Inner);

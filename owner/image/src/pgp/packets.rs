@@ -74,6 +74,15 @@ pub(super) fn read(bytes: &[u8], limit: usize, most: usize) -> Result<Vec<Packet
     Ok(packets)
 }
 
+/// The tag of the first packet, whatever its length.
+pub(super) fn first_tag(bytes: &[u8]) -> Option<u8> {
+    match *bytes.first()? {
+        new if new & 0xc0 == 0xc0 => Some(new & 0x3f),
+        old if old & 0x80 != 0 => Some((old >> 2) & 0x0f),
+        _ => None,
+    }
+}
+
 /// The shortest new-format header for a packet, then its body.
 pub(super) fn write(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
     out.push(0xc0 | tag);
