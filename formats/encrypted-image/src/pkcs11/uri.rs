@@ -101,20 +101,20 @@ impl Uri {
         let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
         let mut uri = Self::default();
         for (name, value) in attributes(path, ';', PATH_EXTRA)? {
-            uri.path_attribute(&name, value)?;
+            uri.path_attribute(&name, &value)?;
         }
         for (name, value) in attributes(query.unwrap_or_default(), '&', QUERY_EXTRA)? {
-            uri.query_attribute(&name, value)?;
+            uri.query_attribute(&name, &value)?;
         }
         Ok(uri)
     }
 
-    fn path_attribute(&mut self, name: &str, value: Zeroizing<Vec<u8>>) -> Result<(), UriError> {
+    fn path_attribute(&mut self, name: &str, value: &[u8]) -> Result<(), UriError> {
         if name == "id" {
             self.id = Some(value.to_vec());
             return Ok(());
         }
-        let value = text(name, &value)?;
+        let value = text(name, value)?;
         let field = match name {
             "token" => &mut self.token,
             "manufacturer" => &mut self.manufacturer,
@@ -144,10 +144,10 @@ impl Uri {
         Ok(())
     }
 
-    fn query_attribute(&mut self, name: &str, value: Zeroizing<Vec<u8>>) -> Result<(), UriError> {
+    fn query_attribute(&mut self, name: &str, value: &[u8]) -> Result<(), UriError> {
         let pin = match name {
             "module-name" => {
-                let value = text(name, &value)?;
+                let value = text(name, value)?;
                 if value.is_empty() || value.contains('/') {
                     return Err(UriError::Value("module-name", "a file name without its directory"));
                 }
@@ -155,16 +155,16 @@ impl Uri {
                 return Ok(());
             }
             "module-path" => {
-                let value = text(name, &value)?;
+                let value = text(name, value)?;
                 if !plain_absolute(&value) {
                     return Err(UriError::Value("module-path", "an absolute path without '.' and '..'"));
                 }
                 self.module_path = Some(value.to_string());
                 return Ok(());
             }
-            "pin-value" => Pin::Value(text(name, &value)?),
+            "pin-value" => Pin::Value(text(name, value)?),
             "pin-source" => {
-                let value = text(name, &value)?;
+                let value = text(name, value)?;
                 // A file URI may have an empty authority or none.
                 let path = value.strip_prefix("file:").unwrap_or(&value);
                 let path = path.strip_prefix("//").unwrap_or(path);
@@ -210,13 +210,12 @@ impl fmt::Debug for Pin {
 const PATH_EXTRA: &[u8] = b":[]@!$'()*+,=&";
 const QUERY_EXTRA: &[u8] = b":[]@!$'()*+,=/?|";
 
+/// Name and decoded value.
+type Attribute = (String, Zeroizing<Vec<u8>>);
+
 /// Splits and decodes, refusing what stands there twice.
-fn attributes(
-    part: &str,
-    separator: char,
-    extra: &[u8],
-) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, UriError> {
-    let mut found: Vec<(String, Zeroizing<Vec<u8>>)> = Vec::new();
+fn attributes(part: &str, separator: char, extra: &[u8]) -> Result<Vec<Attribute>, UriError> {
+    let mut found: Vec<Attribute> = Vec::new();
     if part.is_empty() {
         return Ok(found);
     }
