@@ -10,7 +10,7 @@ use agent_scratch::{Scratch, ScratchError};
 use nix::mount::MsFlags;
 
 /// What the host gives the disk as its serial number (virtio-blk, at most 20 bytes).
-pub const SERIAL: &str = "sealpod-layers";
+pub(crate) const SERIAL: &str = "sealpod-layers";
 /// The volume's name.
 const VOLUME: &str = "sealpod-layers";
 /// More block devices than any guest has.
@@ -18,7 +18,7 @@ const MAX_DEVICES: usize = 256;
 
 /// Why layers can't be kept on the disk.
 #[derive(Debug, thiserror::Error)]
-pub enum LayerDiskError {
+pub(crate) enum LayerDiskError {
     /// The host gave none.
     #[error(
         "the sealed spec keeps image layers on a disk, and the host gave none with the serial number {SERIAL}; add one to the VM, or seal with the layer store in memory"
@@ -42,13 +42,13 @@ pub enum LayerDiskError {
 
 /// The disk, mounted. Its key is the kernel's, and gone with the VM.
 #[derive(Debug)]
-pub struct LayerDisk {
+pub(crate) struct LayerDisk {
     volume: Scratch,
 }
 
 impl LayerDisk {
     /// Takes the disk and mounts it at `directory`, which is made if missing. Blocks.
-    pub fn make(directory: &Path) -> Result<Self, LayerDiskError> {
+    pub(crate) fn make(directory: &Path) -> Result<Self, LayerDiskError> {
         let device = find(Path::new("/sys/block"), Path::new("/dev"))?;
         fs::create_dir_all(directory)
             .map_err(|source| LayerDiskError::Io { operation: "making the layers' directory", source })?;
@@ -60,7 +60,7 @@ impl LayerDisk {
     }
 
     /// Its size.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.volume.size()
     }
 }

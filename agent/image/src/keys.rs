@@ -77,7 +77,8 @@ impl ImageKeys {
         }
         let key = Arc::new(key);
         let mut pkcs7 = Pkcs7Unwrap::new(uri, key.clone());
-        if let Ok(certificate) = Certificate::parse(bytes) {
+        // Beside an EC key, a certificate says nothing that is needed.
+        if let (PrivateKey::Rsa(_), Ok(certificate)) = (&*key, Certificate::parse(bytes)) {
             pkcs7 = pkcs7.with_certificate(certificate).map_err(|e| e.to_string())?;
         }
         self.ring.push(Box::new(JweUnwrap::new(uri, key)));

@@ -110,8 +110,11 @@ fn private_keys_open_what_was_encrypted_for_their_public_halves() {
     let pkcs7: Box<dyn Wrap> =
         Box::new(Pkcs7Wrap::new(vec![Certificate::parse(&at("rsa.crt")).unwrap()]).unwrap());
     let both = [at("rsa.pem"), at("rsa.crt")].concat();
+    openssl(directory.path(), "req -new -x509 -key ec.pem -subj /CN=e -days 30 -out ec.crt");
+    let with_certificate = [at("ec.pem"), at("ec.crt")].concat();
     let cases = [
         (jwe("ec.pub"), at("ec.pem"), at("rsa.pem")),
+        (jwe("ec.pub"), with_certificate, at("rsa.pem")),
         (jwe("rsa.pub"), at("rsa.pem"), at("ec.pem")),
         (pkcs7, both, at("ec.pem")),
     ];
