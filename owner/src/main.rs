@@ -9,7 +9,6 @@ mod files;
 mod http;
 mod identity;
 mod manifest;
-mod reference;
 mod registry;
 mod run;
 mod tls;

@@ -1,235 +1,129 @@
-//! Turns a tag into a digest at the registry (OCI distribution spec, "Pulling manifests"). The digest is
-//! of the bytes that came back, not what a header says.
+//! Registries as this machine reaches them: its CAs, its proxies, its user's logins; and the digest that a
+//! tag has there. The digest is of the bytes that came back, not what a header says.
 
-use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, StatusCode};
+use anyhow::{Context as _, Result};
+use oci_registry::{
+    Access, AuthFile, Client, Limits, Login, Proxies, Reference, RegistryError, Settings, Source,
+};
 use sealed_spec::RegistrySource;
 use serde::Deserialize;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
-use crate::http::{Answer, Ask, HttpError, Server};
-use crate::reference::Reference;
-use crate::tls::{self, TlsError};
+use crate::{files, tls};
 
-const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
-const TOKEN_LIMIT: usize = 256 * 1024;
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+const LOGINS_LIMIT: usize = 1024 * 1024;
 
 /// Why an image can't be pinned.
 #[derive(Debug, Error)]
-pub(crate) enum RegistryError {
+pub(crate) enum PinError {
     #[error(
-        "image {image}: registry {source}; is the registry up? Plain http must be said: --registry {host}=http://…"
+        "image {image}: {source}; is the registry up? Plain http must be said: --registry {host}=http://…"
     )]
-    Unreachable { image: String, host: String, source: HttpError },
+    Unreachable { image: String, host: String, source: RegistryError },
     #[error(
-        "image {image}: registry {name} wants a login; give --registry {host}=URL,user=NAME,password-file=FILE"
+        "image {image}: the registry wants a login: {source}; or --registry {host}=URL,user=NAME,password-file=FILE"
     )]
-    Login { image: String, name: String, host: String },
+    Login { image: String, host: String, source: RegistryError },
     #[error("image {image}: registry {name} has no such image or tag")]
     Missing { image: String, name: String },
-    #[error("image {image}: registry {name} answered {status}")]
-    Status { image: String, name: String, status: StatusCode },
-    #[error("image {image}: registry {name} sent bytes with digest {found} for {asked}")]
-    Digest { image: String, name: String, asked: String, found: String },
+    #[error("image {image}: {source}")]
+    Refused { image: String, source: RegistryError },
     #[error("image {image}: what registry {name} sent is not an image manifest: {problem}")]
     Manifest { image: String, name: String, problem: String },
-    #[error("image {image}: registry {name}: {source}")]
-    Tls { image: String, name: String, source: TlsError },
-    #[error("image {image}: registry {name} asks for a login that can't be followed: {problem}")]
-    Challenge { image: String, name: String, problem: &'static str },
 }
 
-enum SetUp {
-    Http(HttpError),
-    Tls(TlsError),
+/// A client with everything that this machine and its user have for registries, and what the command line says
+/// about some of them.
+pub(crate) fn client(sources: impl IntoIterator<Item = RegistrySource>) -> Result<Client> {
+    let mut settings = settings()?;
+    settings.sources.extend(sources.into_iter().map(source));
+    Ok(Client::new(settings))
 }
 
-impl From<HttpError> for SetUp {
-    fn from(error: HttpError) -> Self {
-        Self::Http(error)
+/// What this machine and its user have for registries.
+pub(crate) fn settings() -> Result<Settings> {
+    let variable = |name: &str| std::env::var(name).ok();
+    Ok(Settings {
+        sources: Vec::new(),
+        logins: logins(variable)?,
+        ca_bundle: tls::system_bundle(),
+        proxies: Proxies::from_environment(variable)?,
+        limits: Limits {
+            connect_timeout: Duration::from_secs(5),
+            attempts: 3,
+            backoff: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        agent: concat!("sealpod/", env!("CARGO_PKG_VERSION")),
+    })
+}
+
+/// A source of the command line as the client takes it.
+pub(crate) fn source(given: RegistrySource) -> Source {
+    let mut source = Source::new(&given.host, &given.location);
+    source.ca = given.ca;
+    source.mirrors = given.mirrors.iter().map(|location| location.as_str().into()).collect();
+    source.lookaside = given.lookaside;
+    if let (Some(username), Some(password)) = (&given.username, &given.password) {
+        source.login = Some(Login::password(username, password.expose()));
     }
+    source
 }
 
-/// The digest that `reference` has now, at `source`.
-pub(crate) async fn resolve(reference: &Reference, source: &RegistrySource) -> Result<String, RegistryError> {
-    let image = reference.to_string();
-    let server = connect(&image, source)?;
-    let name = server.name();
-    let wanted = reference.digest.as_deref().or(reference.tag.as_deref()).unwrap_or("latest");
-    let path = format!("/v2/{}/manifests/{wanted}", reference.repository);
-    let unreachable = |error| RegistryError::Unreachable {
-        image: image.clone(),
-        host: reference.host.clone(),
-        source: error,
+/// The files in which skopeo, podman and docker keep logins, the first first (containers-auth.json(5)). One
+/// that is named must be there.
+fn logins(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<AuthFile>> {
+    let given = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = given("REGISTRY_AUTH_FILE");
+    let home = given("HOME");
+    let docker = given("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
+    let config = given("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+    let usual = [
+        given("XDG_RUNTIME_DIR").map(|run| run.join("containers/auth.json")),
+        config.map(|config| config.join("containers/auth.json")),
+        docker.map(|docker| docker.join("config.json")),
+    ];
+    let usual = usual.into_iter().flatten().filter(|path| path.exists());
+    let paths: Vec<PathBuf> = if let Some(named) = named { vec![named] } else { usual.collect() };
+    let read = |path: PathBuf| {
+        let bytes = files::read(&path, LOGINS_LIMIT)?;
+        AuthFile::parse(&bytes).with_context(|| path.display().to_string())
     };
-
-    let mut answer = get(&server, &path, None).await.map_err(unreachable)?;
-    if answer.status == StatusCode::UNAUTHORIZED {
-        let authorization = authorize(&answer.headers, &image, reference, source, &name).await?;
-        answer = get(&server, &path, Some(authorization)).await.map_err(unreachable)?;
-    }
-    match answer.status {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(RegistryError::Login { image, name, host: reference.host.clone() });
-        }
-        StatusCode::NOT_FOUND => return Err(RegistryError::Missing { image, name }),
-        status => return Err(RegistryError::Status { image, name, status }),
-    }
-    let found = protocols::name::sha256(&answer.body);
-    let header = answer.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
-    let header = header.filter(|digest| digest.starts_with("sha256:"));
-    for asked in [reference.digest.as_deref(), header].into_iter().flatten() {
-        if asked != found {
-            return Err(RegistryError::Digest { image, name, asked: asked.to_owned(), found });
-        }
-    }
-    check_manifest(&answer.body).map_err(|problem| RegistryError::Manifest { image, name, problem })?;
-    Ok(found)
+    paths.into_iter().map(read).collect()
 }
 
-fn connect(image: &str, source: &RegistrySource) -> Result<Server, RegistryError> {
-    let configuration = || source.ca.as_deref().map_or_else(tls::system, tls::pinned).map_err(SetUp::Tls);
-    Server::new(&source.location, configuration).map_err(|error| match error {
-        SetUp::Http(error) => {
-            RegistryError::Unreachable { image: image.into(), host: source.host.clone(), source: error }
+/// The digest that `reference` has now.
+pub(crate) async fn resolve(client: &Client, reference: &Reference) -> Result<String, PinError> {
+    let image = reference.to_string();
+    let host = reference.host.clone();
+    let refused = |source| PinError::Refused { image: image.clone(), source };
+    let repository = client.repository(reference, Access::Pull).map_err(refused)?;
+    let found = match &reference.digest {
+        Some(digest) => repository.manifest(digest).await,
+        None => repository.tagged(reference.tag.as_deref().unwrap_or("latest")).await,
+    };
+    let name = repository.registry();
+    let document = found.map_err(|source| match source.of_registry() {
+        RegistryError::Status { status: 401 | 403, .. } => {
+            PinError::Login { image: image.clone(), host, source }
         }
-        SetUp::Tls(error) => {
-            RegistryError::Tls { image: image.into(), name: source.location.clone(), source: error }
+        RegistryError::Status { status: 404, .. } => {
+            PinError::Missing { image: image.clone(), name: name.clone() }
         }
-    })
-}
-
-async fn get(server: &Server, path: &str, authorization: Option<HeaderValue>) -> Result<Answer, HttpError> {
-    let mut headers = vec![(ACCEPT, HeaderValue::from_static(ACCEPTED))];
-    headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
-    server.ask(&Ask { method: Method::GET, path, headers, body: Bytes::new(), limit: MANIFEST_LIMIT }).await
-}
-
-/// Answers a `Basic` or `Bearer` challenge (RFC 6750; distribution "Token authentication").
-async fn authorize(
-    headers: &HeaderMap,
-    image: &str,
-    reference: &Reference,
-    source: &RegistrySource,
-    name: &str,
-) -> Result<HeaderValue, RegistryError> {
-    let refuse = |problem| RegistryError::Challenge { image: image.into(), name: name.into(), problem };
-    let challenge = headers
-        .get(WWW_AUTHENTICATE)
-        .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| refuse("no challenge"))?;
-    let basic = basic_login(source);
-    if basic.is_some() && source.plain_http() {
-        return Err(refuse("a login over plain http would be read by whoever is on the way; use https://"));
-    }
-    let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
-    if scheme.eq_ignore_ascii_case("basic") {
-        return basic.ok_or_else(|| RegistryError::Login {
-            image: image.into(),
-            name: name.into(),
-            host: reference.host.clone(),
-        });
-    }
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(refuse("neither Basic nor Bearer"));
-    }
-    let realm = parameter(rest, "realm").ok_or_else(|| refuse("no realm"))?;
-    let uri: hyper::Uri = realm.parse().map_err(|_| refuse("its realm is not a URL"))?;
-    let (scheme, authority) = (
-        uri.scheme_str().unwrap_or_default(),
-        uri.authority().ok_or_else(|| refuse("its realm has no host"))?,
-    );
-    // A login must not leave over a weaker channel than the registry's own.
-    if scheme != "https" && !source.plain_http() {
-        return Err(refuse("its realm is not https"));
-    }
-    let token_source = RegistrySource { location: format!("{scheme}://{authority}"), ..source.clone() };
-    // The CA pins the registry; a token server elsewhere is the public's business unless it is the same host.
-    let same_host = source.location.ends_with(authority.as_str());
-    let token_source = if same_host { token_source } else { RegistrySource { ca: None, ..token_source } };
-    let server = connect(image, &token_source)?;
-    let scope = format!("repository:{}:pull", reference.repository);
-    let mut path = format!("{}?scope={}", uri.path(), percent(&scope));
-    if let Some(service) = parameter(rest, "service") {
-        let _ = write!(path, "&service={}", percent(&service));
-    }
-    let headers = basic.map(|value| (AUTHORIZATION, value)).into_iter().collect();
-    let ask = Ask { method: Method::GET, path: &path, headers, body: Bytes::new(), limit: TOKEN_LIMIT };
-    let answer = server.ask(&ask).await.map_err(|error| RegistryError::Unreachable {
-        image: image.into(),
-        host: reference.host.clone(),
-        source: error,
+        RegistryError::Unreachable { .. } => PinError::Unreachable { image: image.clone(), host, source },
+        _ => refused(source),
     })?;
-    if answer.status != StatusCode::OK {
-        return Err(RegistryError::Login {
-            image: image.into(),
-            name: server.name(),
-            host: reference.host.clone(),
-        });
-    }
-    #[derive(Deserialize)]
-    struct Token {
-        token: Option<String>,
-        access_token: Option<String>,
-    }
-    let token: Token = serde_json::from_slice(&answer.body).map_err(|_| refuse("its token can't be read"))?;
-    let token = token
-        .token
-        .or(token.access_token)
-        .map(Zeroizing::new)
-        .ok_or_else(|| refuse("no token in the answer"))?;
-    secret_header(&format!("Bearer {}", *token)).ok_or_else(|| refuse("its token is not a header value"))
-}
-
-fn basic_login(source: &RegistrySource) -> Option<HeaderValue> {
-    let (user, password) = (source.username.as_ref()?, source.password.as_ref()?);
-    let login = Zeroizing::new(format!("{user}:{}", password.expose()));
-    secret_header(&format!("Basic {}", STANDARD.encode(login.as_bytes())))
-}
-
-fn secret_header(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// `name="value"` in a challenge.
-fn parameter(challenge: &str, name: &str) -> Option<String> {
-    let mut rest = challenge;
-    while let Some((key, after)) = rest.split_once('=') {
-        let after = after.trim_start();
-        let (value, next) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        if key.trim_matches([' ', ',']).eq_ignore_ascii_case(name) {
-            return Some(value.to_owned());
-        }
-        rest = next;
-    }
-    None
-}
-
-fn percent(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, b| {
-        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~') {
-            out.push(b.into());
-        } else {
-            let _ = write!(out, "%{b:02X}");
-        }
-        out
-    })
+    check_manifest(&document.bytes).map_err(|problem| PinError::Manifest {
+        image: image.clone(),
+        name,
+        problem,
+    })?;
+    Ok(document.digest.to_string())
 }
 
 /// Is it an image for these guests? An index must offer linux/amd64.
@@ -273,16 +167,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges() {
-        let text =
-            r#"realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull""#;
-        assert_eq!(parameter(text, "realm").unwrap(), "https://auth.example/token");
-        assert_eq!(parameter(text, "service").unwrap(), "registry.example");
-        assert_eq!(parameter(text, "scope").unwrap(), "repository:a/b:pull");
-        assert_eq!(parameter(text, "error"), None);
-        assert_eq!(parameter("realm=x, service=y", "service").unwrap(), "y");
-        assert_eq!(parameter("realm=\"x", "service"), None);
-        assert_eq!(percent("repository:a/b:pull"), "repository%3Aa%2Fb%3Apull");
+    fn logins_are_found_where_others_keep_them() {
+        let home = tempfile::tempdir().unwrap();
+        let place = |path: &str, host: &str| {
+            let path = home.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, format!(r#"{{"auths":{{"{host}":{{"auth":"dTpw"}}}}}}"#)).unwrap();
+            path.display().to_string()
+        };
+        let at = home.path().display().to_string();
+        let find = |named: Option<String>| {
+            logins(|name| match name {
+                "HOME" => Some(at.clone()),
+                "REGISTRY_AUTH_FILE" => named.clone(),
+                _ => None,
+            })
+        };
+        assert!(find(None).unwrap().is_empty());
+        place(".docker/config.json", "docker.example");
+        place(".config/containers/auth.json", "containers.example");
+        let found = find(None).unwrap();
+        assert!(found[0].login("containers.example", "a").unwrap().is_some());
+        assert!(found[1].login("docker.example", "a").unwrap().is_some());
+        let named = place("named.json", "named.example");
+        let found = find(Some(named)).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].login("named.example", "a").unwrap().is_some());
+        // One that is named and isn't there, or is damaged, is said.
+        assert!(find(Some(format!("{at}/missing"))).unwrap_err().to_string().contains("missing"));
+        std::fs::write(home.path().join("bad.json"), "sesame").unwrap();
+        let error = format!("{:#}", find(Some(format!("{at}/bad.json"))).unwrap_err());
+        assert!(error.contains("bad.json") && !error.contains("sesame"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! TLS configurations: pinned certificates only, or the system's CAs.
+//! TLS to the broker, which only its pinned certificates vouch for; and where this system's CAs are.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,8 +8,6 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
-use crate::files::{self, FileError};
-
 /// Where distributions keep their CAs in one file.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -17,7 +15,6 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
-const BUNDLE_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Why there is no TLS configuration.
 #[derive(Debug, Error)]
@@ -30,14 +27,6 @@ pub(crate) enum TlsError {
     /// A damaged certificate.
     #[error("certificate {0} of the PEM text is damaged")]
     Damaged(usize),
-    /// No bundle anywhere.
-    #[error(
-        "no CA certificates found on this machine; install the ca-certificates package, or name a CA file"
-    )]
-    NoSystemBundle,
-    /// The bundle can't be read.
-    #[error(transparent)]
-    File(#[from] FileError),
     /// The TLS library refused.
     #[error("TLS can't be set up: {0}")]
     Library(#[from] rustls::Error),
@@ -56,21 +45,9 @@ pub(crate) fn pinned(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
     configuration(roots)
 }
 
-/// The system's CAs, where there are any.
+/// Where this system's CAs are.
 pub(crate) fn system_bundle() -> Option<PathBuf> {
     SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.exists())
-}
-
-/// Trusts the system's CAs.
-pub(crate) fn system() -> Result<Arc<ClientConfig>, TlsError> {
-    let pem = files::read(&system_bundle().ok_or(TlsError::NoSystemBundle)?, BUNDLE_LIMIT)?;
-    let mut roots = RootCertStore::empty();
-    // Old bundles hold a few certificates that no library reads: skipping them trusts less, not more.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-    if roots.is_empty() {
-        return Err(TlsError::NoSystemBundle);
-    }
-    configuration(roots)
 }
 
 fn configuration(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {

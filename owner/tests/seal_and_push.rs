@@ -264,18 +264,18 @@ fn registries_are_held_to_their_word() {
     assert!(seal(&registry(), ":2.0", "").contains("has no such image or tag"));
     let wrong = format!("@sha256:{}", "00".repeat(32));
     let any = Fake::start(None, |_| reply(200, MANIFEST));
-    assert!(seal(&any, &wrong, "").contains("sent bytes with digest"));
+    assert!(seal(&any, &wrong, "").contains("doesn't match its digest"));
     let lying = Fake::start(None, |_| {
         (200, vec![("docker-content-digest", format!("sha256:{}", "00".repeat(32)))], MANIFEST.into())
     });
-    assert!(seal(&lying, ":v1", "").contains("sent bytes with digest"));
+    assert!(seal(&lying, ":v1", "").contains("doesn't match its digest"));
     let foreign = r#"{"schemaVersion":2,"manifests":[{"platform":{"os":"linux","architecture":"s390x"}}]}"#;
     assert!(
         seal(&Fake::start(None, move |_| reply(200, foreign)), ":v1", "").contains("no linux/amd64 image")
     );
     assert!(
         seal(&Fake::start(None, |_| reply(200, vec![b' '; 5 << 20])), ":v1", "")
-            .contains("longer than 4194304")
+            .contains("larger than 4194304")
     );
     let locked =
         Fake::start(None, |_| (401, vec![("www-authenticate", "Basic realm=\"x\"".into())], Vec::new()));
@@ -342,7 +342,7 @@ fn registry_logins_and_passing_trouble() {
     let without_ca = format!("{host}=https://{host},user=user,password-file=password");
     let error = owner.refused(&["seal", "pod.yaml", "--registry", &without_ca, "--resolve-via", &via]);
     assert!(error.contains("login over plain http"), "{error}");
-    assert_eq!(locked.requests().len(), 1);
+    assert!(locked.requests().is_empty());
     owner.good(&["seal", "pod.yaml", "--registry", &option]);
     let file: Value = serde_json::from_str(&owner.read("pod-sealed.key.json")).unwrap();
     let key = SpecKey::from_base64url(file["key"].as_str().unwrap()).unwrap();

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use oci_registry::Reference;
 use protocols::owner::{Registration, Statement as _};
 use sealed_spec::fields::{self, Publication, Split};
 use sealed_spec::initdata::{Initdata, SealpodConfig, annotation};
@@ -27,7 +28,6 @@ use super::push::{KEY_FILE_VERSION, KeyFile};
 use crate::cli::{LayerStoreOption, SealArgs};
 use crate::files::{self, Access};
 use crate::identity::{Identity, IdentityDir};
-use crate::reference::Reference;
 use crate::{manifest, registry};
 
 pub(crate) use options::{
@@ -151,6 +151,7 @@ async fn pin_images(
 ) -> Result<BTreeMap<String, ImageRef>> {
     by_tag.check_names(split.pod.all_containers().map(|container| container.name.as_str()))?;
     let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    let registries = registry::client(looked_up_at(args, sources))?;
     let mut images = BTreeMap::new();
     let containers = split.pod.all_containers().map(|container| (container.name.as_str(), container));
     for (key, container) in containers.chain(debug.map(|container| (DEBUG_IMAGE, container))) {
@@ -164,8 +165,7 @@ async fn pin_images(
         let digest = match digests.get(&name) {
             Some(digest) => digest.clone(),
             None => {
-                let source = source_of(&reference, args, sources);
-                let digest = registry::resolve(&reference, &source)
+                let digest = registry::resolve(&registries, &reference)
                     .await
                     .with_context(|| format!("container '{}'", container.name))?;
                 digests.insert(name.clone(), digest.clone());
@@ -177,17 +177,16 @@ async fn pin_images(
     Ok(images)
 }
 
-/// How this machine reaches the registry: as said, else as the guest does, else its own address.
-fn source_of(reference: &Reference, args: &SealArgs, sources: &[RegistrySource]) -> RegistrySource {
-    let mut source = sources
-        .iter()
-        .find(|source| source.host == reference.host)
-        .cloned()
-        .unwrap_or_else(|| RegistrySource::new(&reference.host, reference.default_location()));
-    if let Some(via) = args.resolve_via.iter().find(|via| via.host == reference.host) {
-        source.location.clone_from(&via.location);
+/// How this machine reaches registries: as said, else as the guest does, else at their own address.
+fn looked_up_at(args: &SealArgs, sources: &[RegistrySource]) -> Vec<RegistrySource> {
+    let mut sources = sources.to_vec();
+    for via in &args.resolve_via {
+        match sources.iter_mut().find(|source| source.host == via.host) {
+            Some(source) => source.location.clone_from(&via.location),
+            None => sources.push(RegistrySource::new(&via.host, &via.location)),
+        }
     }
-    source
+    sources
 }
 
 fn registration(document: &SealedDocument, spec: &SealedSpec, key: &SpecKey, initdata: &str) -> Registration {

@@ -12,9 +12,9 @@ use crate::repository::{Place, Repository};
 use crate::resolver::Resolver;
 use crate::server::Server;
 use crate::signatures::Lookaside;
-use crate::source::{self, Source};
+use crate::source::{self, Login, Source};
 use crate::transport::Transport;
-use crate::{Limits, Reference, RegistryError, tls};
+use crate::{AuthFile, AuthFileError, Limits, Reference, RegistryError, tls};
 
 /// What a repository is opened for: which token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Access {
 pub struct Settings {
     /// By host, the first that fits. A host without one is asked over https, without a login.
     pub sources: Vec<Source>,
+    /// Logins for servers whose source has none, the first file that has one first. Never used over http.
+    pub logins: Vec<AuthFile>,
     /// PEM certificates for servers whose source pins none; read when one of them is asked.
     pub ca_bundle: Option<PathBuf>,
     /// Proxies for servers whose source names none.
@@ -44,6 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sources: Vec::new(),
+            logins: Vec::new(),
             ca_bundle: None,
             proxies: Proxies::default(),
             limits: Limits::default(),
@@ -60,6 +63,7 @@ pub struct Client {
 
 struct Inner {
     sources: Vec<Source>,
+    logins: Vec<AuthFile>,
     ca_bundle: Option<PathBuf>,
     proxies: Arc<Proxies>,
     limits: Arc<Limits>,
@@ -71,11 +75,11 @@ struct Inner {
 impl Client {
     /// A client. Nothing is read or asked yet.
     pub fn new(settings: Settings) -> Self {
-        let Settings { sources, ca_bundle, proxies, limits, agent } = settings;
+        let Settings { sources, logins, ca_bundle, proxies, limits, agent } = settings;
         let (limits, proxies) = (Arc::new(limits), Arc::new(proxies));
         let transport = Transport::new(Resolver::default(), limits.clone(), agent);
         let tls = Mutex::default();
-        Self { inner: Arc::new(Inner { sources, ca_bundle, proxies, limits, transport, tls }) }
+        Self { inner: Arc::new(Inner { sources, logins, ca_bundle, proxies, limits, transport, tls }) }
     }
 
     /// The repository that a reference names, at its registry and the registry's mirrors. Settings that can't
@@ -142,6 +146,11 @@ impl Client {
                 "a login over plain http would be read by whoever is on the way; use https://".into(),
             ));
         }
+        let (login, no_login) = match (source.login, origin.tls) {
+            (None, true) => self.known_login(&source.host, &repository)?,
+            (None, false) => (None, Some("logins are not sent over plain http".to_owned())),
+            (given, _) => (given, None),
+        };
         let bundle = || self.configuration(None);
         let (tls, other_tls) = match (&source.ca, origin.tls) {
             (Some(pem), true) => {
@@ -159,7 +168,8 @@ impl Client {
             origin,
             repository,
             access,
-            login: source.login,
+            login,
+            no_login,
             proxy: source.proxy,
             proxies: inner.proxies.clone(),
             tls,
@@ -168,6 +178,27 @@ impl Client {
             authorization: Mutex::default(),
             also_pulls: Mutex::default(),
         })
+    }
+
+    /// From the files; or why there is one, but not here: that is told only if the registry wants one.
+    fn known_login(
+        &self,
+        host: &str,
+        repository: &str,
+    ) -> Result<(Option<Login>, Option<String>), RegistryError> {
+        let mut elsewhere = None;
+        for file in &self.inner.logins {
+            match file.login(host, repository) {
+                Ok(Some(login)) => return Ok((Some(login), None)),
+                Ok(None) => {}
+                Err(helper @ AuthFileError::Helper { .. }) => elsewhere = Some(helper.to_string()),
+                Err(error) => {
+                    let (registry, reason) = (host.to_owned(), error.to_string());
+                    return Err(RegistryError::Configuration { registry, reason });
+                }
+            }
+        }
+        Ok((None, elsewhere))
     }
 
     fn configuration(&self, pem: Option<&str>) -> Result<Arc<ClientConfig>, String> {

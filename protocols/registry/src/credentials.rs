@@ -16,6 +16,7 @@ const MAX_ENTRIES: usize = 4096;
 const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /// A parsed file of logins.
+#[derive(Clone)]
 pub struct AuthFile {
     auths: BTreeMap<String, Entry>,
     helpers: BTreeMap<String, String>,
@@ -61,7 +62,7 @@ struct File {
     creds_store: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 struct Entry {
     #[serde(default)]
     auth: Option<Text>,
@@ -76,6 +77,7 @@ struct Entry {
 }
 
 /// A secret string.
+#[derive(Clone)]
 struct Text(Zeroizing<String>);
 
 impl<'de> Deserialize<'de> for Text {
@@ -89,6 +91,10 @@ impl AuthFile {
     pub fn parse(bytes: &[u8]) -> Result<Self, AuthFileError> {
         if bytes.len() > MAX_FILE {
             return Err(AuthFileError::Malformed(format!("larger than {MAX_FILE} bytes")));
+        }
+        // serde would take a list for a struct, too.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(AuthFileError::Malformed("not a JSON object".to_owned()));
         }
         let file: File = serde_json::from_slice(bytes).map_err(|e| malformed(&e))?;
         let auths = file.auths.unwrap_or_default();
@@ -125,6 +131,12 @@ impl AuthFile {
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl std::fmt::Debug for AuthFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.auths.keys()).finish()
     }
 }
 

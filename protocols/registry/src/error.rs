@@ -38,7 +38,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// The registry answered with a status that isn't success.
-    #[error("registry {registry}: {what} answered with status {status}{}{}", named(.code.as_deref()), hint(*.status))]
+    #[error("registry {registry}: {what} answered with status {status}{}{}", named(.code.as_deref()), hint(*.status, .note.as_deref()))]
     Status {
         /// `scheme://host[:port]` that answered.
         registry: String,
@@ -50,6 +50,8 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
         /// The registry's word for it, such as `DENIED`.
         code: Option<String>,
+        /// Why there was no login.
+        note: Option<String>,
     },
     /// An answer larger than the bound for its kind, or than it was declared to be.
     #[error("{what} is larger than {limit} bytes")]
@@ -159,11 +161,15 @@ fn named(code: Option<&str>) -> String {
     code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
-fn hint(status: u16) -> &'static str {
-    match status {
+fn hint(status: u16, note: Option<&str>) -> String {
+    if let Some(note) = note {
+        return format!("; {note}");
+    }
+    let hint = match status {
         401 | 403 => "; give a login for this registry, or check the one it has",
         404 => "; it is not there",
         429 => "; it limits how often it may be asked",
         _ => "",
-    }
+    };
+    hint.to_owned()
 }

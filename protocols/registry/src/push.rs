@@ -225,8 +225,9 @@ async fn send(
             _ => return Err(failed(server, response, &what).await),
         }
         let stored = match received(&response) {
-            // Not every registry says it.
+            // Not every registry says it; and one byte is told like none.
             None => end,
+            Some(0) if end == 1 => end,
             Some(stored) if stored > session.offset && stored <= end => stored,
             Some(stored) => {
                 return Err(server.refused(format!("{what}: it says to have {stored} bytes of {end} sent")));

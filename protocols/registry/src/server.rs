@@ -27,6 +27,8 @@ pub(crate) struct Server {
     pub(crate) repository: String,
     pub(crate) access: Access,
     pub(crate) login: Option<Login>,
+    /// Why there is none, for whoever hears that one is wanted.
+    pub(crate) no_login: Option<String>,
     /// For everything that this server leads to.
     pub(crate) proxy: Option<Proxy>,
     pub(crate) proxies: Arc<Proxies>,
@@ -117,6 +119,7 @@ impl Server {
             what: what.to_owned(),
             status: response.status.as_u16(),
             retry_after: retry::retry_after(&response.headers),
+            note: self.no_login.clone().filter(|_| matches!(response.status.as_u16(), 401 | 403)),
             code: code(&response.remains().await),
         }
     }

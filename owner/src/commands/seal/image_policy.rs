@@ -3,12 +3,12 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use image_policy::{MAX_POLICY, Policy, inline_key_files};
+use oci_registry::Reference;
 use sealed_spec::ImageRef;
 use serde_json::Value;
 
 use crate::cli::SealArgs;
 use crate::files;
-use crate::reference::Reference;
 
 const KEY_FILE_LIMIT: usize = MAX_POLICY;
 
