@@ -1,7 +1,7 @@
 //! Registries as this machine reaches them: its CAs, its proxies, its user's logins; and the digest that a
 //! tag has there. The digest is of the bytes that came back, not what a header says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -40,17 +40,18 @@ pub(crate) enum PinError {
 /// A client with everything that this machine and its user have for registries, and what the command line says
 /// about some of them.
 pub(crate) fn client(sources: impl IntoIterator<Item = RegistrySource>) -> Result<Client> {
-    let mut settings = settings()?;
+    let mut settings = settings(None)?;
     settings.sources.extend(sources.into_iter().map(source));
     Ok(Client::new(settings))
 }
 
-/// What this machine and its user have for registries.
-pub(crate) fn settings() -> Result<Settings> {
+/// What this machine and its user have for registries. `authfile` is where the command line says that logins
+/// are.
+pub(crate) fn settings(authfile: Option<&Path>) -> Result<Settings> {
     let variable = |name: &str| std::env::var(name).ok();
     Ok(Settings {
         sources: Vec::new(),
-        logins: logins(variable)?,
+        logins: logins(authfile, variable)?,
         ca_bundle: tls::system_bundle(),
         proxies: Proxies::from_environment(variable)?,
         limits: Limits {
@@ -77,9 +78,9 @@ pub(crate) fn source(given: RegistrySource) -> Source {
 
 /// The files in which skopeo, podman and docker keep logins, the first first (containers-auth.json(5)). One
 /// that is named must be there.
-fn logins(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<AuthFile>> {
+fn logins(authfile: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<AuthFile>> {
     let given = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = given("REGISTRY_AUTH_FILE");
+    let named = authfile.map(PathBuf::from).or_else(|| given("REGISTRY_AUTH_FILE"));
     let home = given("HOME");
     let docker = given("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
     let config = given("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
@@ -177,7 +178,7 @@ mod tests {
         };
         let at = home.path().display().to_string();
         let find = |named: Option<String>| {
-            logins(|name| match name {
+            logins(None, |name| match name {
                 "HOME" => Some(at.clone()),
                 "REGISTRY_AUTH_FILE" => named.clone(),
                 _ => None,
@@ -193,6 +194,9 @@ mod tests {
         let found = find(Some(named)).unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].login("named.example", "a").unwrap().is_some());
+        let given = home.path().join(".docker/config.json");
+        let found = logins(Some(&given), |_| Some(format!("{at}/named.json"))).unwrap();
+        assert!(found[0].login("docker.example", "a").unwrap().is_some());
         // One that is named and isn't there, or is damaged, is said.
         assert!(find(Some(format!("{at}/missing"))).unwrap_err().to_string().contains("missing"));
         std::fs::write(home.path().join("bad.json"), "sesame").unwrap();

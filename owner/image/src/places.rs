@@ -1,8 +1,6 @@
 //! Opens places by their names.
 
-use std::path::PathBuf;
-
-use oci_registry::{Access, AuthFile, Client, Proxies, Reference, Settings};
+use oci_registry::{Access, Client, Reference, Settings};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
@@ -12,14 +10,8 @@ use crate::store::{Archive, ArchiveWriter, Destination, Layout, Registry, Source
 /// How registries are reached.
 #[derive(Default)]
 pub struct Registries {
-    /// Those that need more than https and the CA bundle.
-    pub sources: Vec<oci_registry::Source>,
-    /// Logins for those without one above.
-    pub logins: Option<AuthFile>,
-    /// Whom to trust for those that pin no certificate.
-    pub ca_bundle: Option<PathBuf>,
-    /// Between here and them.
-    pub proxies: Proxies,
+    /// Sources, logins, proxies and CAs.
+    pub settings: Settings,
 }
 
 /// Where an image is and where the result goes.
@@ -48,14 +40,6 @@ pub enum PlaceError {
     /// Its registry.
     #[error(transparent)]
     Registry(#[from] oci_registry::RegistryError),
-    /// The login for it.
-    #[error("logins for {host}: {source}")]
-    Login {
-        /// Which registry.
-        host: String,
-        /// What is wrong.
-        source: oci_registry::AuthFileError,
-    },
     /// No thread for connections.
     #[error("starting a thread for connections failed: {0}")]
     Runtime(#[source] std::io::Error),
@@ -150,25 +134,8 @@ impl Opening<'_> {
 
     fn registry(&mut self, name: &str, access: Access) -> Result<Registry, PlaceError> {
         let reference = Reference::parse(name)?;
-        let (host, repository) = (&reference.host, &reference.repository);
-        let Registries { sources, logins, ca_bundle, proxies } = self.registries;
-        let known = sources.iter().find(|source| source.host == *host).cloned();
-        let mut own = known.unwrap_or_else(|| oci_registry::Source::new(host, &reference.default_location()));
-        if own.login.is_none()
-            && own.location.starts_with("https:")
-            && let Some(logins) = logins
-        {
-            own.login = logins
-                .login(host, repository)
-                .map_err(|source| PlaceError::Login { host: host.clone(), source })?;
-        }
-        let settings = Settings {
-            sources: vec![own],
-            ca_bundle: ca_bundle.clone(),
-            proxies: proxies.clone(),
-            ..Settings::default()
-        };
-        let repository = Client::new(settings).repository(&reference, access)?;
+        let client = Client::new(self.registries.settings.clone());
+        let repository = client.repository(&reference, access)?;
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => tokio::runtime::Builder::new_multi_thread()

@@ -18,11 +18,11 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     /// Breaks the first connections after so many bytes from the client, in turn.
-    pub(crate) fn start(breaks: &[u64]) -> Self {
+    pub(crate) fn start(breaks: Vec<u64>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let (log, mut breaks) = (seen.clone(), breaks.to_vec().into_iter());
+        let (log, mut breaks) = (seen.clone(), breaks.into_iter());
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (log, most) = (log.clone(), breaks.next().unwrap_or(u64::MAX));
@@ -68,7 +68,7 @@ fn tls_goes_through_a_tunnel() {
             Some(_) => ok("{}"),
             None => reply(401).with("WWW-Authenticate", "Basic realm=\"x\""),
         });
-        let tunnel = Tunnel::start(&[]);
+        let tunnel = Tunnel::start(Vec::new());
         let proxy = format!("http://px:secret@{}", tunnel.address);
         let repository = open(through(with_login(&server), &proxy), Access::Pull);
         repository.tagged("v1").await.unwrap();
@@ -147,7 +147,7 @@ fn a_proxy_cannot_stand_in_for_the_registry() {
 fn the_general_proxy_is_for_what_has_none_of_its_own() {
     run(async {
         let server = Server::tls(|_| ok("{}"));
-        let (general, own) = (Tunnel::start(&[]), Tunnel::start(&[]));
+        let (general, own) = (Tunnel::start(Vec::new()), Tunnel::start(Vec::new()));
         let parse = |tunnel: &Tunnel| Proxy::parse(&format!("http://{}", tunnel.address)).unwrap();
         let settings = |except: &[&str], proxy| Settings {
             sources: vec![Source { proxy, ..server.source() }],

@@ -153,7 +153,7 @@ fn a_broken_upload_goes_on() {
     let Some(registry) = Registry::start() else { return };
     run(async {
         // The line goes down in the middle of the blob, twice.
-        let tunnel = Tunnel::start(&[3 << 20, 2 << 20]);
+        let tunnel = Tunnel::start(vec![3 << 20, 2 << 20]);
         let proxy = Some(Proxy::parse(&format!("http://{}", tunnel.address)).unwrap());
         let source = Source { proxy, ..registry.source.clone() };
         let repository = registry.open(source, "registry.test/team/app");

@@ -21,7 +21,7 @@ fn layer(payload: &[u8], signature: &str) -> Value {
 }
 
 /// A registry with a cosign manifest of these layers, and these payloads.
-fn cosign(layers: Vec<Value>, payloads: &'static [&'static [u8]]) -> Server {
+fn cosign(layers: &[Value], payloads: &'static [&'static [u8]]) -> Server {
     let manifest = json!({"schemaVersion": 2, "layers": layers}).to_string();
     let tag = format!("/v2/team/app/manifests/sha256-{}.sig", image().hex());
     Server::plain(move |seen| {
@@ -40,7 +40,7 @@ fn cosign_keeps_them_beside_the_image() {
         let other = json!({"mediaType": "text/x", "digest": Digest::of(b"x").to_string(), "size": 1});
         let mut unsigned = layer(b"two", "");
         unsigned["annotations"] = json!({});
-        let server = cosign(vec![layer(b"one", "c2ln"), other, unsigned], &[b"one", b"two"]);
+        let server = cosign(&[layer(b"one", "c2ln"), other, unsigned], &[b"one", b"two"]);
         let found = at(&server, limits()).cosign_signatures(&image()).await.unwrap();
         assert_eq!(found, [Signature::Cosign { payload: b"one".into(), signature: "c2ln".into() }]);
         let nothing = Server::plain(|_| reply(404));
@@ -62,7 +62,7 @@ fn what_cosign_never_writes_is_refused() {
             (vec![layer(b"one", "c2ln"); 65], "more than 64"),
             (vec![json!({"digest": "sha256:../..", "size": 1})], "signature manifest: not the JSON"),
         ] {
-            let server = cosign(layers, &[b"one"]);
+            let server = cosign(&layers, &[b"one"]);
             let error = at(&server, limits()).cosign_signatures(&image()).await.unwrap_err();
             assert!(error.to_string().contains(want), "{error}");
         }
