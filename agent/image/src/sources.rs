@@ -3,11 +3,8 @@
 
 use std::path::PathBuf;
 
-use oci_registry::{
-    Access, AuthFile, Client, Login, Mirror, Proxies, Reference, Repository, Settings, Source,
-};
-use sealed_spec::{Proxy, RegistrySource, Secret};
-use serde::Deserialize;
+use oci_registry::{Access, Client, Login, Mirror, Proxies, Reference, Repository, Settings, Source};
+use sealed_spec::{Proxy, RegistrySource};
 
 use crate::keys::Resources;
 use crate::{ImageError, Limits};
@@ -41,6 +38,7 @@ impl Sources {
             proxies,
             limits: limits.registry.clone(),
             agent: "sealpod-agent",
+            ..Settings::default()
         };
         let client = Client::new(settings.clone());
         Ok(Self { sealed, settings, client })
@@ -77,23 +75,14 @@ fn source(sealed: &RegistrySource) -> Source {
     if let (Some(username), Some(password)) = (&sealed.username, &sealed.password) {
         source.login = Some(Login::password(username, password.expose()));
     }
+    source.lookaside.clone_from(&sealed.lookaside);
     source.mirrors = sealed.mirrors.iter().map(|mirror| Mirror::from(mirror.as_str())).collect();
     source
 }
 
 /// A docker auth configuration, or user name and password.
 fn login(bytes: &[u8], reference: &Reference) -> Result<Login, String> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Pair {
-        username: String,
-        password: Secret,
-    }
-    if let Ok(Pair { username, password }) = serde_json::from_slice(bytes) {
-        return Ok(Login::password(&username, password.expose()));
-    }
-    let file = AuthFile::parse(bytes).map_err(|e| e.to_string())?;
-    file.login(&reference.host, &reference.repository)
+    Login::from_resource(bytes, &reference.host, &reference.repository)
         .map_err(|e| e.to_string())?
         .ok_or_else(|| "it has no login for this registry".to_owned())
 }
