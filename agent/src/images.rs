@@ -91,6 +91,7 @@ impl Images for Pulled {
         let settings = Settings {
             registries: spec.registries.clone(),
             proxy: spec.proxy.clone(),
+            image_policy: spec.image_policy.clone(),
             ca_bundle: Some(self.ca_bundle.clone()),
             resources: Arc::new(Broker(broker)),
             ..Settings::new(self.directory.clone())
@@ -174,6 +175,7 @@ fn refusal(error: &ImageError) -> Refusal {
         ErrorKind::Unpack => Code::ImageUnpack,
         ErrorKind::Config => Code::ImageConfig,
         ErrorKind::Key => Code::ImageKey,
+        ErrorKind::Signature => Code::ImageSignature,
     };
     // Names of registries and images are sealed, but a host that carries the pull has seen them.
     Refusal::new(code, error.to_string())

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Config,
     /// A layer is encrypted, and no key that the sealed specification names for its image opens it.
     Key,
+    /// The image is named by tag, and no signature that the image policy asks for vouches for what it means.
+    Signature,
 }
 
 /// Why an image can't be used.
@@ -118,6 +120,9 @@ pub enum ImageError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
+    /// An image without a sealed digest that nobody vouches for.
+    #[error("{0}")]
+    Signature(String),
     /// The task that pulled the image ended without an answer.
     #[error("image {image}: the pull was interrupted; ask again")]
     Interrupted {
@@ -144,6 +149,7 @@ impl ImageError {
             Self::TooLarge { .. } | Self::DigestMismatch { .. } | Self::Cipher { .. } => ErrorKind::Digest,
             Self::Manifest { .. } => ErrorKind::Config,
             Self::Key { .. } | Self::NotAuthorised { .. } => ErrorKind::Key,
+            Self::Signature(_) => ErrorKind::Signature,
             Self::Unpack { .. } | Self::Store { .. } => ErrorKind::Unpack,
         }
     }

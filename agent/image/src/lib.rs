@@ -3,7 +3,8 @@
 //! The registry and the network are the host's, so nothing they send is believed: the manifest must hash
 //! to the digest in the sealed spec, config and layers to the digests in that manifest, and each unpacked
 //! layer to its diff id in that config. An encrypted layer is opened by the keys that the specification names
-//! for its image, and by no others. A layer becomes visible in the store only after all of that.
+//! for its image, and by no others. What is sealed by tag is a digest as soon as the image policy's signatures vouch
+//! for it. A layer becomes visible in the store only after all of that.
 
 mod archive;
 mod error;
@@ -16,6 +17,7 @@ mod pax;
 mod pipeline;
 mod pull;
 mod rootfs;
+mod signature;
 mod sources;
 mod sparse;
 mod store;

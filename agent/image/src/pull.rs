@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use oci_registry::{Reference, Repository};
 use sealed_spec::KbsUri;
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::keys::ImageKeys;
 use crate::manifest::{self, Document, LayerPlan, Manifest, Verified};
 use crate::store::{Encryption, Image, Inner, Progress, locked};
-use crate::{Digest, ImageError, layer};
+use crate::{Digest, ImageError, layer, signature};
 
 impl Inner {
     /// `digest` is `None` for an image that is named by its tag.
@@ -22,15 +23,13 @@ impl Inner {
         keys: &[KbsUri],
         progress: &Arc<Progress>,
     ) -> Result<Arc<Image>, ImageError> {
-        let Some(digest) = digest else {
-            return Err(ImageError::Reference {
-                reference: reference.to_string(),
-                reason: "it is sealed without a digest, and nothing here says what its tag may mean",
-            });
-        };
         let repository = self.sources.open(reference, &*self.resources).await?;
         // Keys first: without them, nothing is asked of the registry.
         let keys = ImageKeys::ask(keys, &*self.resources).await?;
+        let digest = match digest {
+            Some(digest) => digest,
+            None => signature::permitted(&repository, reference, self.policy.as_ref(), now()).await?,
+        };
         let manifest = self.manifest(&repository, &digest).await?;
         let config = repository.small_blob(&manifest.config.digest, "image config").await?;
         let config = Verified::check(config, &manifest.config.digest, "image config")?;
@@ -102,6 +101,11 @@ impl Inner {
         }
         published
     }
+}
+
+/// Seconds since 1970, by the guest's clock: never below the time that the broker's token named.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn encryption(plans: &[LayerPlan]) -> Encryption {

@@ -34,6 +34,7 @@ impl Sources {
         };
         let settings = Settings {
             sources: sealed.iter().map(source).collect(),
+            logins: Vec::new(),
             ca_bundle,
             proxies,
             limits: limits.registry.clone(),
@@ -77,6 +78,7 @@ fn source(sealed: &RegistrySource) -> Source {
     }
     source.lookaside.clone_from(&sealed.lookaside);
     source.mirrors = sealed.mirrors.iter().map(|mirror| Mirror::from(mirror.as_str())).collect();
+    source.lookaside.clone_from(&sealed.lookaside);
     source
 }
 

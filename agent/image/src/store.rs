@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use image_policy::Policy;
 use oci_registry::Reference;
 use oci_spec::image::ImageConfiguration;
 use sealed_spec::{ImageRef, Proxy, RegistrySource};
@@ -18,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::keys::{NoResources, Resources};
 use crate::sources::Sources;
-use crate::{Digest, ImageError, Limits};
+use crate::{Digest, ImageError, Limits, signature};
 
 /// An image whose manifest, config and layers were all verified.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub struct Settings {
     pub registries: Vec<RegistrySource>,
     /// The sealed way out of the guest's network.
     pub proxy: Option<Proxy>,
+    /// The sealed containers-policy.json(5): who must have signed images that have no digest.
+    pub image_policy: Option<serde_json::Value>,
     /// For registries without a sealed certificate; read only when one of them uses TLS.
     pub ca_bundle: Option<PathBuf>,
     /// Where image keys and logins come from.
@@ -86,6 +89,7 @@ impl Settings {
             root,
             registries: Vec::new(),
             proxy: None,
+            image_policy: None,
             ca_bundle: None,
             resources: Arc::new(NoResources),
             limits: Limits::default(),
@@ -148,6 +152,7 @@ pub(crate) struct Inner {
     pub(crate) layers: PathBuf,
     pub(crate) stage: PathBuf,
     pub(crate) sources: Sources,
+    pub(crate) policy: Option<Policy>,
     pub(crate) resources: Arc<dyn Resources>,
     pub(crate) limits: Limits,
     flights: Mutex<HashMap<Wanted, Flight>>,
@@ -161,7 +166,8 @@ pub(crate) struct Inner {
 impl ImageStore {
     /// A store that holds nothing yet, whatever its directory did.
     pub fn new(settings: Settings) -> Result<Self, ImageError> {
-        let Settings { root, registries, proxy, ca_bundle, resources, limits } = settings;
+        let Settings { root, registries, proxy, image_policy, ca_bundle, resources, limits } = settings;
+        let policy = image_policy.map(signature::policy).transpose()?;
         let sources = Sources::new(registries, proxy.as_ref(), ca_bundle, &limits)?;
         let [layers, stage] = ["layers", "stage"].map(|name| root.join(name));
         for directory in [&layers, &stage] {
@@ -182,6 +188,7 @@ impl ImageStore {
             layers,
             stage,
             sources,
+            policy,
             resources,
             limits,
             flights: Mutex::default(),

@@ -9,6 +9,7 @@ mod refusals;
 mod registry;
 mod rootfs;
 mod sealed;
+mod signed;
 mod transfer;
 
 use agent_image::{Digest, ErrorKind, ImageError};
