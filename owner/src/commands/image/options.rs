@@ -216,7 +216,7 @@ pub(crate) struct RegistryArgs {
     /// How to reach a registry; http:// must be said; repeatable
     #[arg(long, value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE]")]
     pub(crate) registry: Vec<RegistryOption>,
-    /// Logins for registries [default: $REGISTRY_AUTH_FILE, else ~/.docker/config.json]
+    /// Logins for registries [default: $REGISTRY_AUTH_FILE, else containers' auth.json and docker's config.json]
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
 }
