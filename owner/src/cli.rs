@@ -11,6 +11,7 @@ use crate::commands::appraise::{Moment, ReportData};
 use crate::commands::collateral::CollateralCommand;
 use crate::commands::esm::EsmCommand;
 use crate::commands::image::ImageCommand;
+use crate::commands::keyprovider::KeyProviderArgs;
 use crate::commands::push::{SevMinimum, TcbMinimum, sev_secret};
 use crate::commands::resource::ResourceOption;
 use crate::commands::seal::{
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// Hand a secret to the broker that guests of a lineage may fetch
     Resource(ResourceArgs),
+    /// Wrap layer keys for skopeo, buildah and ctr with image keys: ocicrypt's key provider protocol
+    Keyprovider(KeyProviderArgs),
     /// End a revision: its key is not released again
     Retire(RetireArgs),
     /// Compute the launch digest that a guest must report

@@ -1,5 +1,5 @@
 //! The owner's identity directory: `owner.key` (0600) and `owner.pub`, `log.key` (0600, opens sealed logs), `identity.toml` (repository, pinned broker),
-//! `lineages.json` (last revision, policy serial and minimum revision of each lineage), `checkpoints.jsonl` (what
+//! `image-keys/` (see `keystore`), `lineages.json` (last revision, policy serial and minimum revision of each lineage), `checkpoints.jsonl` (what
 //! pushes brought back from the broker's audit log).
 
 use std::collections::BTreeMap;
@@ -80,6 +80,11 @@ impl IdentityDir {
     /// The cache of AMD's certificates and revocation lists, which has nothing secret in it.
     pub(crate) fn collateral(&self) -> PathBuf {
         self.0.join("collateral")
+    }
+
+    /// Image keys.
+    pub(crate) fn image_keys(&self) -> PathBuf {
+        self.0.join("image-keys")
     }
 
     #[cfg(test)]

@@ -8,6 +8,7 @@ mod esm;
 mod files;
 mod http;
 mod identity;
+mod keystore;
 mod manifest;
 mod registry;
 mod run;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Seal(args) => commands::seal::run(&cli.identity, args),
         Command::Push(args) => commands::push::run(&cli.identity, args),
         Command::Resource(args) => commands::resource::run(&cli.identity, args),
+        Command::Keyprovider(args) => commands::keyprovider::run(&cli.identity, args),
         Command::Retire(args) => commands::retire::run(&cli.identity, args),
         Command::Measure(args) => commands::measure::run(args),
         Command::Logs(args) => commands::logs::run(&cli.identity, args),

@@ -18,12 +18,14 @@ use zeroize::Zeroizing;
 
 pub(crate) use minimum::TcbMinimum;
 
+use super::image_key::{self, Pusher};
 use super::measure::Measurement;
 use super::resource::Signed;
 use crate::broker::Broker;
 use crate::cli::PushArgs;
 use crate::files::{self, Access};
 use crate::identity::IdentityDir;
+use crate::keystore::KeyStore;
 
 const LIMIT: usize = 1024 * 1024;
 
@@ -81,10 +83,17 @@ pub(crate) fn run(directory: &IdentityDir, args: &PushArgs) -> Result<ExitCode> 
     let key = directory.key()?;
     let broker = Broker::of(&identity)?;
 
-    let resource = |option| Signed::new(&identity, &key, &registration.lineage, option, Vec::new());
+    let resource = |option| Signed::of_file(&identity, &key, &registration.lineage, option, Vec::new());
     let resources: Vec<_> = args.resource.iter().map(resource).collect::<Result<_>>()?;
-    // A guest that starts in between must find them.
-    resources.iter().try_for_each(|resource| resource.send(&broker, directory))?;
+    let image_keys = image_key::of_registration(&KeyStore::of(directory)?, registration)?;
+    // A guest that starts in between must find them; and the broker registers no spec whose keys it lacks.
+    for resource in &resources {
+        println!("{}", resource.send(&broker, directory)?);
+    }
+    let pusher = Pusher::of(directory)?;
+    for image_key in &image_keys {
+        println!("{}", pusher.push(image_key, None, &[])?);
+    }
 
     let request =
         RegistrationRequest { registration: key.sign_statement(registration)?, key: file.key.clone() };

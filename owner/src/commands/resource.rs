@@ -1,6 +1,6 @@
 //! `sealpod resource`, and `push --resource`: bytes at the broker that guests of a lineage may fetch.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -43,53 +43,66 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Reads and signs; nothing is sent.
+    /// Signs; nothing is sent. Only an image key goes without a lineage.
     pub(super) fn new(
+        identity: &Identity,
+        key: &OwnerKey,
+        lineage: Option<&str>,
+        uri: &KbsUri,
+        bytes: &[u8],
+        init_data: Vec<String>,
+    ) -> Result<Self> {
+        let repository = identity.repository.to_string();
+        ensure!(
+            uri.segments().0 == repository,
+            "resource {uri} is not in your repository '{repository}'; the broker keeps only your own"
+        );
+        let sha256 = protocols::name::sha256(bytes);
+        let whose = match lineage {
+            Some(lineage) => format!("guests of lineage '{lineage}'"),
+            None => "guests whose sealed spec names it".into(),
+        };
+        let said = format!("resource {uri} ({} bytes, {sha256}) is for {whose}", bytes.len());
+        let lineage = lineage.map(str::to_owned);
+        let statement = Resource { repository, uri: uri.to_string(), sha256, lineage, init_data };
+        statement.validate().with_context(|| format!("resource {uri}"))?;
+        let content = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes));
+        Ok(Self { said, request: ResourceRequest { resource: key.sign_statement(&statement)?, content } })
+    }
+
+    /// The same with a file's bytes.
+    pub(super) fn of_file(
         identity: &Identity,
         key: &OwnerKey,
         lineage: &str,
         option: &ResourceOption,
         init_data: Vec<String>,
     ) -> Result<Self> {
-        let (file, uri) = (&option.file, &option.uri);
-        let repository = identity.repository.to_string();
-        ensure!(
-            uri.segments().0 == repository,
-            "resource {uri} is not in your repository '{repository}'; the broker keeps only your own"
-        );
-        let bytes = files::read(file, MAX_RESOURCE)?;
-        let sha256 = protocols::name::sha256(&bytes);
-        let said =
-            format!("resource {uri} ({} bytes, {sha256}) is for guests of lineage '{lineage}'", bytes.len());
-        let lineage = Some(lineage.to_owned());
-        let statement = Resource { repository, uri: uri.to_string(), sha256, lineage, init_data };
-        statement.validate().with_context(|| format!("resource {uri}"))?;
-        let content = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
-        Ok(Self { said, request: ResourceRequest { resource: key.sign_statement(&statement)?, content } })
+        let bytes = files::read(&option.file, MAX_RESOURCE)?;
+        Self::new(identity, key, Some(lineage), &option.uri, &bytes, init_data)
     }
 
-    /// Hands it to the broker.
-    pub(super) fn send(&self, broker: &Broker, directory: &IdentityDir) -> Result<()> {
+    /// Hands it to the broker; what to say of that.
+    pub(super) fn send(&self, broker: &Broker, directory: &IdentityDir) -> Result<String> {
         let accepted = crate::block_on(broker.post(RESOURCES_PATH, &self.request))??;
         directory.keep_checkpoint(&accepted.checkpoint)?;
-        println!("{}", self.said);
-        Ok(())
+        Ok(self.said.clone())
     }
 }
 
 pub(crate) fn run(directory: &IdentityDir, args: &ResourceArgs) -> Result<ExitCode> {
     let identity = directory.load()?;
     let option = ResourceOption { file: args.file.clone(), uri: args.uri.clone() };
-    let digests: Result<Vec<_>> = args.initdata.iter().map(|path| initdata_digest(path)).collect();
-    let signed = Signed::new(&identity, &directory.key()?, args.lineage.as_str(), &option, digests?)?;
-    signed.send(&Broker::of(&identity)?, directory)?;
+    let digests = initdata_digests(&args.initdata)?;
+    let signed = Signed::of_file(&identity, &directory.key()?, args.lineage.as_str(), &option, digests)?;
+    println!("{}", signed.send(&Broker::of(&identity)?, directory)?);
     println!("it never changes: another value needs another tag, and a sealing that names it");
     Ok(ExitCode::SUCCESS)
 }
 
-/// What HOST_DATA of a guest with that initdata is.
-fn initdata_digest(path: &Path) -> Result<String> {
-    Ok(protocols::name::sha256(&files::read(path, INITDATA_LIMIT)?))
+/// What HOST_DATA of guests with these initdata is.
+pub(super) fn initdata_digests(paths: &[PathBuf]) -> Result<Vec<String>> {
+    paths.iter().map(|path| Ok(protocols::name::sha256(&files::read(path, INITDATA_LIMIT)?))).collect()
 }
 
 #[cfg(test)]

@@ -13,21 +13,24 @@ use zeroize::Zeroizing;
 use super::options::AccessArgs;
 use crate::files;
 use crate::identity::IdentityDir;
+use crate::keystore::KeyStore;
 
 /// The size of a key at a broker, in bytes.
 const KEK: usize = 32;
 
 /// Where keys are looked for.
 pub(super) struct Access {
+    identity: IdentityDir,
     kek: Option<PathBuf>,
     providers: Option<Providers>,
     helper: Helper,
 }
 
 impl Access {
-    pub(super) fn new(_identity: &IdentityDir, args: &AccessArgs) -> Result<Self> {
+    pub(super) fn new(identity: &IdentityDir, args: &AccessArgs) -> Result<Self> {
         let executable = std::env::current_exe().context("finding this program's own directory")?;
         Ok(Self {
+            identity: identity.clone(),
             kek: args.kek.clone(),
             providers: provider::configured(args.keyprovider_config.as_deref())?,
             helper: Helper::find(args.pkcs11_helper.as_deref(), &executable),
@@ -35,7 +38,10 @@ impl Access {
     }
 
     fn broker_key(&self, uri: &str) -> Result<BrokerKey, String> {
-        let path = self.kek.as_ref().ok_or("give its 32 bytes with --kek FILE")?;
+        let Some(path) = &self.kek else {
+            let kept = KeyStore::of(&self.identity).and_then(|store| store.get(&store.uri(uri)?)?.broker_key());
+            return kept.map_err(|error| format!("{error:#}"));
+        };
         let bytes = files::read(path, KEK).map_err(|error| error.to_string())?;
         let key = <[u8; KEK]>::try_from(bytes.as_slice())
             .map_err(|_| format!("{}: {} bytes, not {KEK}", path.display(), bytes.len()))?;

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+use super::image_key::{self, KeyCommand};
 use crate::identity::IdentityDir;
 use options::{AddArgs, CheckArgs, DecryptArgs, EncryptArgs, InspectArgs, RemoveArgs, RotateArgs};
 
@@ -32,6 +33,9 @@ pub(crate) enum ImageCommand {
     Rotate(RotateArgs),
     /// Say which keys open which layers, of every platform
     Check(CheckArgs),
+    /// Keys that layers' keys are wrapped with, kept here and at the broker
+    #[command(subcommand)]
+    Key(KeyCommand),
 }
 
 #[derive(Subcommand)]
@@ -61,5 +65,6 @@ pub(crate) fn run(identity: &IdentityDir, command: &ImageCommand) -> Result<Exit
         ImageCommand::Check(args) | ImageCommand::Recipients(RecipientsCommand::Check(args)) => {
             check::run(identity, args)
         }
+        ImageCommand::Key(command) => image_key::run(identity, command),
     }
 }
