@@ -73,11 +73,6 @@ impl ImageKey {
         }
     }
 
-    /// The private key, for what was encrypted to its public half.
-    pub(crate) fn private_key(&self) -> &PrivateKey {
-        &self.key
-    }
-
     /// What wraps and unwraps with it, if it is a 32-byte key.
     pub(crate) fn broker_key(&self) -> Result<BrokerKey> {
         let PrivateKey::Symmetric(key) = &self.key else {

@@ -39,7 +39,8 @@ impl Access {
 
     fn broker_key(&self, uri: &str) -> Result<BrokerKey, String> {
         let Some(path) = &self.kek else {
-            let kept = KeyStore::of(&self.identity).and_then(|store| store.get(&store.uri(uri)?)?.broker_key());
+            let kept =
+                KeyStore::of(&self.identity).and_then(|store| store.get(&store.uri(uri)?)?.broker_key());
             return kept.map_err(|error| format!("{error:#}"));
         };
         let bytes = files::read(path, KEK).map_err(|error| error.to_string())?;
