@@ -214,10 +214,14 @@ fn write(message: &impl Serialize) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-fn read_parameters(raw: BTreeMap<String, Option<Vec<AnyBytes>>>) -> Parameters {
-    let values =
-        |values: Option<Vec<AnyBytes>>| values.unwrap_or_default().into_iter().map(|value| value.0).collect();
-    raw.into_iter().map(|(name, raw)| (name, values(raw))).collect()
+/// Go writes an absent list as null, and an absent password in one too.
+type RawParameters = BTreeMap<String, Option<Vec<Option<AnyBytes>>>>;
+
+fn read_parameters(raw: RawParameters) -> Parameters {
+    let bytes = |value: Option<AnyBytes>| value.map(|bytes| bytes.0).unwrap_or_default();
+    raw.into_iter()
+        .map(|(name, values)| (name, values.unwrap_or_default().into_iter().map(bytes).collect()))
+        .collect()
 }
 
 type TextParameters<'a> = BTreeMap<&'a str, Vec<Text<'a>>>;
@@ -251,7 +255,7 @@ struct RawUnwrapParams {
 #[derive(Deserialize)]
 struct RawConfig {
     #[serde(rename = "Parameters")]
-    parameters: Option<BTreeMap<String, Option<Vec<AnyBytes>>>>,
+    parameters: Option<RawParameters>,
 }
 
 #[derive(Deserialize)]

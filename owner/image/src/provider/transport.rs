@@ -60,7 +60,10 @@ pub(super) fn ask(
                 .enable_all()
                 .build()
                 .map_err(|error| runtime(&error))?
-                .block_on(tokio::time::timeout(TIME_LIMIT, exchange(transport, operation, request)))
+                // Made inside: its timer is the runtime's.
+                .block_on(async {
+                    tokio::time::timeout(TIME_LIMIT, exchange(transport, operation, request)).await
+                })
                 .unwrap_or(Err(TransportError::Time))
         });
         let asking = asking.map_err(|error| runtime(&error))?;

@@ -68,7 +68,7 @@ pub(crate) fn hostile(operation: Operation) -> Vec<(Vec<u8>, &'static str)> {
             (unwrapped(&json!([256])), "expected JSON"),
             (wrapped(&json!("eA==")), "holds no optsdata"),
             (unwrapped(&json!(b"{}")), "opened, but refused"),
-            (unwrapped(&json!([1; 32])), "opened, but refused"),
+            (unwrapped(&json!(vec![1; 32])), "opened, but refused"),
         ]),
     }
     all

@@ -60,7 +60,7 @@ fn serve(runtime: &tokio::runtime::Runtime, path: &Path, scripted: &Arc<Scripted
 }
 
 #[test]
-fn both_directions() {
+fn both_directions_over_ttrpc() {
     let (runtime, directory) = (runtime(), tempfile::tempdir().unwrap());
     let (path, scripted) = (file(&directory, "keyprovider.sock"), Arc::new(Scripted::default()));
     let mut server = serve(&runtime, &path, &scripted);

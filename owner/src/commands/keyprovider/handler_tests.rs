@@ -165,7 +165,8 @@ fn annotations_of_others_are_refused() {
 
 #[test]
 fn requests_that_are_none_are_refused() {
-    let provider = world("sealpod").provider;
+    let world = world("sealpod");
+    let provider = &world.provider;
     let wrap = wrap_request(&named(), &base64(&options()));
     assert!(provider.request(None, &wrap).is_ok());
     assert!(provider.request(Some(Operation::Unwrap), &wrap).unwrap_err().contains("the other of"));
