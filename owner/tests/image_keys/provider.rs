@@ -54,6 +54,21 @@ fn as_a_command() {
 }
 
 #[test]
+fn without_a_provider_it_is_the_key_in_the_store() {
+    let (owner, _broker) = world();
+    owner.good(&["image", "key", "new", "web"]);
+    let (entry, log) = spy(&owner);
+    configure(&owner, &json!({ "spy": entry }));
+    layout::write(&owner.path("plain"));
+    for (made, config) in [("one", &[][..]), ("two", &["--keyprovider-config", "providers.json"])] {
+        let to = format!("oci:{made}:v1");
+        owner.good(&[&["image", "encrypt", "oci:plain:v1", &to, "--recipient", RECIPIENT], config].concat());
+        owner.good(&["image", "check", &to, "--key", "kbs:///acme/image-key/web"]);
+    }
+    assert!(!log.exists());
+}
+
+#[test]
 fn a_missing_key_is_named_or_made() {
     let (owner, broker) = world();
     layout::write(&owner.path("plain"));
@@ -86,8 +101,11 @@ fn without_a_request_it_says_what_it_is_for() {
     assert!(owner.refused(&["keyprovider", "--name", "other"]).contains("attestation-agent"));
 }
 
-/// A service until it is dropped.
-struct Service(Child, BufReader<ChildStdout>);
+/// A service until it is dropped, and its standard output, which stays open.
+struct Service {
+    child: Child,
+    _output: BufReader<ChildStdout>,
+}
 
 impl Service {
     /// Starts, and gives the address that it says it listens on.
@@ -103,14 +121,14 @@ impl Service {
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on ").unwrap().to_owned();
-        (Self(child, output), address)
+        (Self { child, _output: output }, address)
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use encrypted_image::Wrap;
-use encrypted_image::coco::SEALPOD;
+use encrypted_image::coco::{BrokerKey, SEALPOD};
 use encrypted_image::jwe::JweWrap;
 use encrypted_image::keys::{Certificate, PublicKey};
 use encrypted_image::pkcs7::Pkcs7Wrap;
@@ -48,10 +48,7 @@ impl FromStr for Recipient {
             "pgp" => pgp(rest),
             "pkcs11" => Self::Pkcs11(rest.into()),
             "kbs" => Self::Broker(text.to_owned()),
-            "provider" => match rest.split_once(':') {
-                Some((SEALPOD, uri)) if uri.starts_with("kbs:") => Self::Broker(uri.to_owned()),
-                _ => Self::Provider(rest.parse().map_err(|_| wrong())?),
-            },
+            "provider" => Self::Provider(rest.parse().map_err(|_| wrong())?),
             _ => return Err(wrong()),
         })
     }
@@ -92,13 +89,18 @@ pub fn wraps(recipients: &[Recipient], tools: &Tools<'_>) -> Result<Wraps, Acces
             Recipient::Pkcs7(path) => pkcs7.push(key(path, Certificate::parse)?),
             Recipient::Pkcs11(path) => pkcs11.push(path.as_path()),
             Recipient::Pgp { name, keyring } => pgp.entry(keyring.as_deref()).or_default().push(name),
+            // This program's own provider needs no program beside it, unless one is configured.
+            Recipient::Provider(ProviderArg { name, parameters: uri })
+                if name == SEALPOD
+                    && uri.starts_with("kbs:")
+                    && !tools.providers.is_some_and(|configured| configured.has(SEALPOD)) =>
+            {
+                wraps.push(Box::new(broker_key(uri, tools)?));
+            }
             Recipient::Provider(ProviderArg { name, parameters }) => {
                 providers.entry(name).or_default().push(parameters.clone());
             }
-            Recipient::Broker(uri) => {
-                let broker = |reason| AccessError::Broker { uri: uri.clone(), reason };
-                wraps.push(Box::new((tools.broker_key)(uri).map_err(broker)?));
-            }
+            Recipient::Broker(uri) => wraps.push(Box::new(broker_key(uri, tools)?)),
         }
     }
     if !jwe.is_empty() {
@@ -118,6 +120,10 @@ pub fn wraps(recipients: &[Recipient], tools: &Tools<'_>) -> Result<Wraps, Acces
         wraps.push(Box::new(configured.wrapper(name, parameters)?));
     }
     Ok(Wraps { wraps, warnings })
+}
+
+fn broker_key(uri: &str, tools: &Tools<'_>) -> Result<BrokerKey, AccessError> {
+    (tools.broker_key)(uri).map_err(|reason| AccessError::Broker { uri: uri.to_owned(), reason })
 }
 
 fn key<T>(
@@ -177,7 +183,8 @@ mod tests {
         assert_eq!(parse("pgp:alice@example.org@./ring.gpg"), ring);
         let uri = "kbs:///acme/image-key/web";
         assert_eq!(parse(uri), Recipient::Broker(uri.to_owned()));
-        assert_eq!(parse(&format!("provider:sealpod:{uri}")), Recipient::Broker(uri.to_owned()));
+        let own = ProviderArg { name: SEALPOD.to_owned(), parameters: uri.to_owned() };
+        assert_eq!(parse(&format!("provider:sealpod:{uri}")), Recipient::Provider(own));
         let provider = ProviderArg { name: "kms".to_owned(), parameters: "a:b=c".to_owned() };
         assert_eq!(parse("provider:kms:a:b=c"), Recipient::Provider(provider));
         assert!(

@@ -183,6 +183,11 @@ impl Providers {
         Ok(Self { path: path.into(), transports })
     }
 
+    /// Whether there is a provider of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.transports.contains_key(name)
+    }
+
     pub(super) fn transport(&self, name: &str) -> Result<Transport, ConfigError> {
         self.transports.get(name).cloned().ok_or_else(|| {
             let names: Vec<_> = self.transports.keys().map(|name| format!("'{name}'")).collect();
