@@ -51,6 +51,8 @@ fn serve(runtime: &tokio::runtime::Runtime, path: &Path, scripted: &Arc<Scripted
     let methods = HashMap::from([method("WrapKey", Operation::Wrap), method("UnWrapKey", Operation::Unwrap)]);
     let service = Service { methods, streams: HashMap::new() };
     let name = "keyprovider.KeyProviderService".to_owned();
+    // The library binds on whichever runtime it finds around it.
+    let _runtime = runtime.enter();
     let mut server = Server::new()
         .bind(&format!("unix://{}", path.display()))
         .unwrap()
