@@ -146,6 +146,9 @@ pub(crate) struct SealArgs {
     /// the image policy's signatures vouch for it; repeatable
     #[arg(long, value_name = "CONTAINER", requires = "image_policy")]
     pub(crate) by_tag: Vec<String>,
+    /// A key at the broker that opens a container's image, where its layers don't name one (jwe, pkcs7); repeatable
+    #[arg(long, value_name = "CONTAINER=kbs:///REPOSITORY/image-key/TAG")]
+    pub(crate) image_key: Vec<ContainerAnd<KbsUri>>,
     /// Secrets and ConfigMaps (YAML) that the pod refers to: their contents are sealed; repeatable
     #[arg(long, value_name = "FILE")]
     pub(crate) with: Vec<PathBuf>,

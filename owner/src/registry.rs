@@ -1,6 +1,7 @@
 //! Registries as this machine reaches them: its CAs, its proxies, its user's logins; and the digest that a
 //! tag has there. The digest is of the bytes that came back, not what a header says.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::{files, tls};
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Variants of one architecture that an index may list.
+const MAX_VARIANTS: usize = 8;
 const LOGINS_LIMIT: usize = 1024 * 1024;
 
 /// Why an image can't be pinned.
@@ -98,8 +101,25 @@ fn logins(authfile: Option<&Path>, variable: impl Fn(&str) -> Option<String>) ->
     paths.into_iter().map(read).collect()
 }
 
-/// The digest that `reference` has now.
-pub(crate) async fn resolve(client: &Client, reference: &Reference) -> Result<String, PinError> {
+/// An image as its registry has it now.
+pub(crate) struct Pinned {
+    /// Digest of the manifest or index.
+    pub(crate) digest: String,
+    /// Layers of each image in it that guests may take.
+    pub(crate) layers: Vec<LayerDescriptor>,
+}
+
+/// A layer as an image manifest lists it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LayerDescriptor {
+    pub(crate) media_type: String,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// The image that `reference` names now.
+pub(crate) async fn resolve(client: &Client, reference: &Reference) -> Result<Pinned, PinError> {
     let image = reference.to_string();
     let host = reference.host.clone();
     let refused = |source| PinError::Refused { image: image.clone(), source };
@@ -119,16 +139,35 @@ pub(crate) async fn resolve(client: &Client, reference: &Reference) -> Result<St
         RegistryError::Unreachable { .. } => PinError::Unreachable { image: image.clone(), host, source },
         _ => refused(source),
     })?;
-    check_manifest(&document.bytes).map_err(|problem| PinError::Manifest {
-        image: image.clone(),
-        name,
-        problem,
-    })?;
-    Ok(document.digest.to_string())
+    let wrong = |problem| PinError::Manifest { image: image.clone(), name: name.clone(), problem };
+    let layers = match read_manifest(&document.bytes).map_err(wrong)? {
+        Manifest::Image(layers) => layers,
+        Manifest::Index(fitting) => {
+            let mut all = Vec::new();
+            for digest in fitting {
+                let digest =
+                    digest.parse().map_err(|_| wrong("a digest in the index is not sha256".into()))?;
+                let document = repository.manifest(&digest).await.map_err(refused)?;
+                match read_manifest(&document.bytes).map_err(wrong)? {
+                    Manifest::Image(layers) => all.extend(layers),
+                    Manifest::Index(_) => return Err(wrong("the index lists another index".into())),
+                }
+            }
+            all
+        }
+    };
+    Ok(Pinned { digest: document.digest.to_string(), layers })
+}
+
+/// What is at a digest.
+enum Manifest {
+    Image(Vec<LayerDescriptor>),
+    /// Digests of the images for these guests.
+    Index(Vec<String>),
 }
 
 /// Is it an image for these guests? An index must offer linux/amd64.
-fn check_manifest(body: &[u8]) -> Result<(), String> {
+fn read_manifest(body: &[u8]) -> Result<Manifest, String> {
     #[derive(Deserialize)]
     struct Platform {
         os: String,
@@ -136,29 +175,35 @@ fn check_manifest(body: &[u8]) -> Result<(), String> {
     }
     #[derive(Deserialize)]
     struct Entry {
+        digest: String,
         platform: Option<Platform>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Manifest {
+    struct Document {
         schema_version: u32,
         media_type: Option<String>,
         manifests: Option<Vec<Entry>>,
-        layers: Option<serde::de::IgnoredAny>,
+        layers: Option<Vec<LayerDescriptor>>,
     }
-    let manifest: Manifest = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    if manifest.schema_version != 2 {
-        return Err(format!("schema version {}, 2 is needed", manifest.schema_version));
+    let document: Document = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if document.schema_version != 2 {
+        return Err(format!("schema version {}, 2 is needed", document.schema_version));
     }
-    let index = matches!(manifest.media_type.as_deref(), Some(OCI_INDEX | DOCKER_INDEX));
-    match (manifest.manifests, manifest.layers) {
+    let index = matches!(document.media_type.as_deref(), Some(OCI_INDEX | DOCKER_INDEX));
+    match (document.manifests, document.layers) {
         (Some(entries), None) => {
             let fits = |entry: &Entry| {
                 entry.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64")
             };
-            if entries.iter().any(fits) { Ok(()) } else { Err("the index has no linux/amd64 image".into()) }
+            let fitting: Vec<_> = entries.into_iter().filter(fits).map(|entry| entry.digest).collect();
+            match fitting.len() {
+                0 => Err("the index has no linux/amd64 image".into()),
+                1..=MAX_VARIANTS => Ok(Manifest::Index(fitting)),
+                _ => Err(format!("the index has more than {MAX_VARIANTS} linux/amd64 images")),
+            }
         }
-        (None, Some(_)) if !index => Ok(()),
+        (None, Some(layers)) if !index => Ok(Manifest::Image(layers)),
         _ => Err("neither an index nor an image manifest".into()),
     }
 }
@@ -207,17 +252,18 @@ mod tests {
     #[test]
     fn manifests() {
         let index = |os, arch| {
-            serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{ "platform": { "os": os, "architecture": arch } }] })
+            serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{ "digest": "sha256:00", "platform": { "os": os, "architecture": arch } }] })
                 .to_string()
         };
-        check_manifest(index("linux", "amd64").as_bytes()).unwrap();
-        assert!(check_manifest(index("linux", "arm64").as_bytes()).unwrap_err().contains("no linux/amd64"));
-        check_manifest(br#"{"schemaVersion":2,"layers":[]}"#).unwrap();
+        let found = read_manifest(index("linux", "amd64").as_bytes()).unwrap();
+        assert!(matches!(found, Manifest::Index(digests) if digests == ["sha256:00"]));
+        assert!(read_manifest(index("linux", "arm64").as_bytes()).err().unwrap().contains("no linux/amd64"));
+        read_manifest(br#"{"schemaVersion":2,"layers":[]}"#).unwrap();
         assert!(
-            check_manifest(br#"{"schemaVersion":1,"layers":[]}"#).unwrap_err().contains("schema version 1")
+            read_manifest(br#"{"schemaVersion":1,"layers":[]}"#).err().unwrap().contains("schema version 1")
         );
-        assert!(check_manifest(br#"{"schemaVersion":2}"#).is_err());
-        assert!(check_manifest(br#"{"schemaVersion":2,"layers":[],"manifests":[]}"#).is_err());
-        assert!(check_manifest(b"<html>").is_err());
+        assert!(read_manifest(br#"{"schemaVersion":2}"#).is_err());
+        assert!(read_manifest(br#"{"schemaVersion":2,"layers":[],"manifests":[]}"#).is_err());
+        assert!(read_manifest(b"<html>").is_err());
     }
 }

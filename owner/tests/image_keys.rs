@@ -6,6 +6,8 @@
 mod layout;
 #[path = "image_keys/provider.rs"]
 mod provider;
+#[path = "image_keys/sealing.rs"]
+mod sealing;
 #[path = "image_keys/store.rs"]
 mod store;
 #[allow(dead_code, reason = "each test binary uses its own part")]

@@ -2,10 +2,12 @@
 //! what goes to the broker.
 
 mod grants;
+mod image_keys;
 mod image_policy;
 mod options;
 mod report;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,12 +24,14 @@ use sealed_spec::{
 };
 
 use grants::Wanted;
+use image_keys::GivenKeys;
 use image_policy::ByTag;
 
 use super::push::{KEY_FILE_VERSION, KeyFile};
 use crate::cli::{LayerStoreOption, SealArgs};
 use crate::files::{self, Access};
 use crate::identity::{Identity, IdentityDir};
+use crate::registry::Pinned;
 use crate::{manifest, registry};
 
 pub(crate) use options::{
@@ -58,7 +62,9 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
     let sources = sources(args)?;
     let by_tag = ByTag::load(args)?;
     let debug = wanted.debug_container()?;
-    let mut images = crate::block_on(pin_images(args, &split, debug.as_ref(), &sources, &by_tag))??;
+    let containers: Vec<_> = split.pod.all_containers().map(|container| container.name.as_str()).collect();
+    let given = GivenKeys::new(&args.image_key, &containers, &identity.repository)?;
+    let mut images = crate::block_on(pin_images(args, &split, debug.as_ref(), &sources, &by_tag, &given))??;
     let debug = debug.zip(images.remove(DEBUG_IMAGE));
     let mut spec = SealedSpec::new(split.pod.clone());
     spec.images = images;
@@ -148,9 +154,10 @@ async fn pin_images(
     debug: Option<&Container>,
     sources: &[RegistrySource],
     by_tag: &ByTag<'_>,
+    given: &GivenKeys<'_>,
 ) -> Result<BTreeMap<String, ImageRef>> {
     by_tag.check_names(split.pod.all_containers().map(|container| container.name.as_str()))?;
-    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    let mut pinned: BTreeMap<String, Pinned> = BTreeMap::new();
     let registries = registry::client(looked_up_at(args, sources))?;
     let mut images = BTreeMap::new();
     let containers = split.pod.all_containers().map(|container| (container.name.as_str(), container));
@@ -158,21 +165,21 @@ async fn pin_images(
         let reference =
             Reference::parse(&container.image).with_context(|| format!("container '{}'", container.name))?;
         if let Some(image) = by_tag.image(key, &reference)? {
-            images.insert(key.to_owned(), image);
+            images.insert(key.to_owned(), ImageRef { keys: given.unseen(key), ..image });
             continue;
         }
         let name = reference.to_string();
-        let digest = match digests.get(&name) {
-            Some(digest) => digest.clone(),
-            None => {
-                let digest = registry::resolve(&registries, &reference)
-                    .await
-                    .with_context(|| format!("container '{}'", container.name))?;
-                digests.insert(name.clone(), digest.clone());
-                digest
+        let image = match pinned.entry(name.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let found = registry::resolve(&registries, &reference).await;
+                unknown.insert(found.with_context(|| format!("container '{}'", container.name))?)
             }
         };
-        images.insert(key.to_owned(), ImageRef::pinned(name, digest));
+        let keys = given
+            .of(key, &image.layers)
+            .with_context(|| format!("container '{}': image {name}", container.name))?;
+        images.insert(key.to_owned(), ImageRef { keys, ..ImageRef::pinned(name, &image.digest) });
     }
     Ok(images)
 }

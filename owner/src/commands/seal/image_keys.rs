@@ -8,18 +8,9 @@ use encrypted_image::coco::Packet;
 use encrypted_image::{EncryptedLayer, Layer, Scheme};
 use protocols::owner::KEY_KIND;
 use sealed_spec::{KbsUri, Repository};
-use serde::Deserialize;
 
 use super::ContainerAnd;
-
-/// A layer as an image manifest lists it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct LayerDescriptor {
-    media_type: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
+use crate::registry::LayerDescriptor;
 
 /// Keys from the command line, by container.
 pub(super) struct GivenKeys<'a> {
@@ -45,7 +36,10 @@ impl<'a> GivenKeys<'a> {
                 owner == repository.as_str(),
                 "--image-key {container}={what}: the key is in another owner's repository; yours is '{repository}'"
             );
-            ensure!(kind != KEY_KIND, "--image-key {container}={what}: addresses of type {KEY_KIND} hold spec keys");
+            ensure!(
+                kind != KEY_KIND,
+                "--image-key {container}={what}: addresses of type {KEY_KIND} hold spec keys"
+            );
             by_container.entry(container.as_str()).or_default().push(what.clone());
         }
         Ok(Self { by_container, repository })
@@ -66,7 +60,8 @@ impl<'a> GivenKeys<'a> {
                 .with_context(|| format!("layer {index}"))?;
             if let Layer::Encrypted(_, layer) = layer {
                 encrypted = true;
-                let found = self.of_layer(&layer, &given).with_context(|| format!("layer {index} is encrypted"))?;
+                let found =
+                    self.of_layer(&layer, &given).with_context(|| format!("layer {index} is encrypted"))?;
                 keys.extend(found);
             }
         }
@@ -84,7 +79,8 @@ impl<'a> GivenKeys<'a> {
         let mut own = Vec::new();
         let mut others = BTreeSet::new();
         for wrapped in layer.wrapped.iter().filter(|wrapped| Packet::scheme_fits(&wrapped.scheme)) {
-            let packet = Packet::from_json(&wrapped.blob).with_context(|| format!("annotation {}", wrapped.scheme))?;
+            let packet =
+                Packet::from_json(&wrapped.blob).with_context(|| format!("annotation {}", wrapped.scheme))?;
             let uri: KbsUri = packet.resource().parse()?;
             let (repository, kind, _) = uri.segments();
             if repository == self.repository.as_str() && kind != KEY_KIND {
@@ -98,10 +94,8 @@ impl<'a> GivenKeys<'a> {
         if !own.is_empty() || (private_key && !given.is_empty()) {
             return Ok(own);
         }
-        let add = format!(
-            "'sealpod image recipients add --recipient kbs:///{}/image-key/TAG'",
-            self.repository
-        );
+        let add =
+            format!("'sealpod image recipients add --recipient kbs:///{}/image-key/TAG'", self.repository);
         if private_key {
             bail!(
                 "for {}: name the private key with --image-key CONTAINER=kbs:///{}/image-key/TAG ('sealpod image key \

@@ -36,7 +36,8 @@ fn keys(given: &[&str], layers: &[LayerDescriptor]) -> Result<Vec<String>, Strin
     let options: Vec<ContainerAnd<KbsUri>> =
         given.iter().map(|uri| format!("web={uri}").parse().unwrap()).collect();
     let repository = "acme".parse().unwrap();
-    let found = GivenKeys::new(&options, &["web", "proxy"], &repository).and_then(|keys| keys.of("web", layers));
+    let found =
+        GivenKeys::new(&options, &["web", "proxy"], &repository).and_then(|keys| keys.of("web", layers));
     found.map(|keys| keys.iter().map(ToString::to_string).collect()).map_err(|error| format!("{error:#}"))
 }
 

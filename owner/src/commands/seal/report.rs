@@ -22,6 +22,9 @@ pub(super) fn print(split: &Split, spec: &SealedSpec, document: &SealedDocument,
     println!("  key id   {}", header.key_id());
     for (container, image) in &spec.images {
         println!("  image    {container}: {}", pinned(image));
+        for key in &image.keys {
+            println!("           opened by {key}");
+        }
     }
     for source in spec.registries.iter().filter(|source| source.plain_http()) {
         println!(
