@@ -7,7 +7,12 @@
 //! for a key of the broker. Prints the rate over the unpacked bytes, and the peak of this process' memory: the
 //! layers go to DIRECTORY (default: a temporary one), which is on a disk, as with the guest's layer disk.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the tests' registry panics on failure")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the tests' registry panics on failure"
+)]
 
 #[path = "../tests/pull/image.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]

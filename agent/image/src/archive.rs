@@ -237,10 +237,10 @@ impl Extensions {
         stored: u64,
         old_sparse: Option<Map>,
     ) -> Result<Member, String> {
-        let path = self.sparse_name.or(self.path).or_else(|| self.long_name.map(until_nul));
+        let path = self.sparse_name.or(self.path).or_else(|| self.long_name.as_deref().map(until_nul));
         let path = checked(path.unwrap_or_else(|| header.path()), "path")?;
         let named = |e: String| format!("{}: {e}", printable(&path));
-        let link = self.link.or_else(|| self.long_link.map(until_nul));
+        let link = self.link.or_else(|| self.long_link.as_deref().map(until_nul));
         let link = || checked(link.unwrap_or_else(|| header.link()), "link target").map_err(named);
         let map = match (self.sparse.finish().map_err(named)?, old_sparse) {
             (Some(_), Some(_)) => return Err(named("a sparse file in two forms".into())),
@@ -265,7 +265,7 @@ impl Extensions {
             }
             other => return Err(named(format!("tar entry type {other:#04x} is not supported"))),
         };
-        if stored != 0 && !regular || stored != 0 && kind == Kind::Directory {
+        if stored != 0 && (!regular || kind == Kind::Directory) {
             return Err(named("only regular files may have data".into()));
         }
         let uid = self.uid.map_or_else(|| header.uid(), Ok).map_err(named)?;
@@ -299,8 +299,8 @@ fn file(map: Option<Map>, data: &mut impl Read, stored: u64) -> Result<Kind, Str
     Ok(Kind::Sparse(sparse))
 }
 
-fn until_nul(name: Vec<u8>) -> Vec<u8> {
-    header::text(&name).to_vec()
+fn until_nul(name: &[u8]) -> Vec<u8> {
+    header::text(name).to_vec()
 }
 
 fn checked(path: Vec<u8>, what: &str) -> Result<Vec<u8>, String> {
