@@ -62,7 +62,7 @@ impl FromStr for ImageName {
             Some((path, reference)) => (path, Some(reference)),
             None => (rest, None),
         };
-        let reference = reference.map(|reference| checked(reference)).transpose()?;
+        let reference = reference.map(checked).transpose()?;
         match (transport, path) {
             ("oci", "") => Err(NameError::Empty(text.to_owned(), "directory")),
             ("docker-archive", "") => Err(NameError::Empty(text.to_owned(), "file")),

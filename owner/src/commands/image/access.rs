@@ -41,7 +41,7 @@ impl Access {
         let Some(path) = &self.kek else {
             let kept =
                 KeyStore::of(&self.identity).and_then(|store| store.get(&store.uri(uri)?)?.broker_key());
-            return kept.map_err(|error| format!("{error:#}"));
+            return kept.map_err(|error| format!("{error:#}; or give the 32 bytes with --kek FILE"));
         };
         let bytes = files::read(path, KEK).map_err(|error| error.to_string())?;
         let key = <[u8; KEK]>::try_from(bytes.as_slice())
