@@ -76,7 +76,6 @@ fn source(sealed: &RegistrySource) -> Source {
     if let (Some(username), Some(password)) = (&sealed.username, &sealed.password) {
         source.login = Some(Login::password(username, password.expose()));
     }
-    source.lookaside.clone_from(&sealed.lookaside);
     source.mirrors = sealed.mirrors.iter().map(|mirror| Mirror::from(mirror.as_str())).collect();
     source.lookaside.clone_from(&sealed.lookaside);
     source
