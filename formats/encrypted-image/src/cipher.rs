@@ -6,10 +6,8 @@
 
 use std::fmt;
 
-use aes::Aes256;
-use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, KeyInit, Mac as _};
+pub use keystream::Keystream;
 use sha2::Sha256;
 
 use crate::authenticate::{Authenticated, DigestCheck, MacCheck, split};
@@ -31,9 +29,6 @@ pub enum CipherError {
     Mixed,
 }
 
-/// The AES-CTR keystream of one layer. Encrypts and decrypts alike; authenticates nothing.
-pub struct Keystream(Ctr128BE<Aes256>);
-
 /// HMAC-SHA256 over the ciphertext of one layer.
 #[derive(Clone)]
 pub struct Mac(Hmac<Sha256>);
@@ -49,19 +44,6 @@ pub struct Decryptor {
     mac: MacCheck,
     keystream: Keystream,
     digest: DigestCheck,
-}
-
-impl Keystream {
-    /// The keystream from its beginning.
-    #[must_use]
-    pub fn new(key: &[u8; 32], nonce: &[u8; 16]) -> Self {
-        Self(Ctr128BE::new(key.into(), nonce.into()))
-    }
-
-    /// Encrypts or decrypts the next bytes.
-    pub fn apply(&mut self, bytes: &mut [u8]) {
-        self.0.apply_keystream(bytes);
-    }
 }
 
 impl Mac {
@@ -128,12 +110,6 @@ impl Decryptor {
     /// The HMAC or the private digest doesn't fit: throw what came out away.
     pub fn finish(self) -> Result<Authenticated, CipherError> {
         Authenticated::join(self.mac.finish()?, self.digest.finish()?)
-    }
-}
-
-impl fmt::Debug for Keystream {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Keystream(…)")
     }
 }
 
