@@ -2,6 +2,7 @@
 //! what a hostile host tries is refused. Nothing here is special: every step is a built program or the driver
 //! that `sealpod run` uses.
 
+mod encrypted;
 mod hostile;
 mod narrate;
 mod pod;
@@ -41,6 +42,7 @@ async fn show() -> Result<()> {
     let stage = Stage::set(&example, &grants, &mut |step| narrator.step(step))?;
     pod::show_sealed(&mut narrator, &stage)?;
     pod::run(&mut narrator, &stage)?;
+    encrypted::run(&mut narrator, &stage)?;
     hostile::inside(&mut narrator, &stage).await?;
     hostile::refusals(&mut narrator, &stage).await?;
     pod::audit(&mut narrator, &stage)?;

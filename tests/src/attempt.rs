@@ -50,6 +50,20 @@ impl Stage {
     /// When a step fails, with what it printed.
     pub fn set_with(world: World, manifest: &Path, grants: &[&str], push: &[&str]) -> Result<Self> {
         let owner = world.enrolled_owner("acme")?;
+        Self::set_by(owner, world, manifest, grants, push)
+    }
+
+    /// The same by an owner who did something before, with images or keys.
+    ///
+    /// # Errors
+    /// When a step fails, with what it printed.
+    pub fn set_by(
+        owner: Owner,
+        world: World,
+        manifest: &Path,
+        grants: &[&str],
+        push: &[&str],
+    ) -> Result<Self> {
         let (guest, measurement) =
             (world.guest_manifest("guest", None)?, world.directory().join("measurement.json"));
         owner.measure(&guest, &measurement)?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::process::Finished;
@@ -74,8 +74,7 @@ pub fn write_layout(directory: &Path, extra: &Extra<'_>) -> Result<()> {
     let layer = packed.gzip.finish().context("cannot compress the layer")?;
     let diff_id = format!("sha256:{}", hex::encode(packed.unpacked.finalize()));
 
-    let blobs = Blobs { directory: directory.join("blobs/sha256") };
-    fs::create_dir_all(&blobs.directory).context("cannot make the layout")?;
+    let blobs = Blobs::below(directory)?;
     let config = json!({
         "architecture": "amd64",
         "os": "linux",
@@ -96,25 +95,63 @@ pub fn write_layout(directory: &Path, extra: &Extra<'_>) -> Result<()> {
         "config": config,
         "layers": [layer]
     });
-    let mut manifest =
-        blobs.add("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes())?;
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "v1" });
-    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-    fs::write(directory.join("index.json"), index.to_string()).context("cannot write index.json")?;
-    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
-        .context("cannot write oci-layout")
+    blobs.finish(&manifest).map(drop)
 }
 
-struct Blobs {
-    directory: PathBuf,
+/// The manifest that a layout's `v1` names, and its digest.
+///
+/// # Errors
+/// When the layout can't be read or has no `v1`.
+pub fn manifest_of(layout: &Path) -> Result<(Value, String)> {
+    let read = |path: PathBuf| -> Result<Value> {
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))
+    };
+    let index = read(layout.join("index.json"))?;
+    let digest = index["manifests"][0]["digest"].as_str().context("the layout names no manifest")?.to_owned();
+    let manifest = read(layout.join("blobs/sha256").join(digest.trim_start_matches("sha256:")))?;
+    Ok((manifest, digest))
+}
+
+/// An OCI layout in the making.
+#[derive(Debug)]
+pub struct Blobs {
+    layout: PathBuf,
 }
 
 impl Blobs {
+    /// Those of the layout in `directory`, which is made if missing.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn below(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory.join("blobs/sha256")).context("cannot make the layout")?;
+        Ok(Self { layout: directory.to_owned() })
+    }
+
+    /// Stores the manifest, and names it `v1`. Returns its digest.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn finish(&self, manifest: &Value) -> Result<String> {
+        let mut descriptor =
+            self.add("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes())?;
+        descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": "v1" });
+        let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
+        fs::write(self.layout.join("index.json"), index.to_string()).context("cannot write index.json")?;
+        fs::write(self.layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .context("cannot write oci-layout")?;
+        Ok(descriptor["digest"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Stores a blob and returns its descriptor.
-    fn add(&self, media_type: &str, bytes: &[u8]) -> Result<serde_json::Value> {
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn add(&self, media_type: &str, bytes: &[u8]) -> Result<Value> {
         let digest = digest(bytes);
         let name = digest.trim_start_matches("sha256:");
-        fs::write(self.directory.join(name), bytes).context("cannot write a blob")?;
+        fs::write(self.layout.join("blobs/sha256").join(name), bytes).context("cannot write a blob")?;
         Ok(json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() }))
     }
 }

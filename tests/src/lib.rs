@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod broker;
 pub mod checks;
+pub mod cosign;
 pub mod disk;
 pub mod frames;
 pub mod host;

@@ -51,16 +51,50 @@ impl Registry {
     /// # Errors
     /// When skopeo or busybox is missing or fails.
     pub fn push(&self, name: &str, extra: &Extra<'_>) -> Result<()> {
-        let layout = self.directory.join(format!("layout-{name}"));
+        let layout = self.layout(name);
         image::write_layout(&layout, extra)?;
+        self.push_layout(&layout, name, "v1")
+    }
+
+    /// The OCI layout of an image that was pushed.
+    #[must_use]
+    pub fn layout(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("layout-{name}"))
+    }
+
+    /// Pushes a layout's `v1`, byte for byte.
+    ///
+    /// # Errors
+    /// When skopeo is missing or fails.
+    pub fn push_layout(&self, layout: &Path, name: &str, tag: &str) -> Result<()> {
         Finished::of(
             Command::new("skopeo")
                 .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
                 .arg(format!("oci:{}:v1", layout.display()))
-                .arg(format!("docker://{}/{name}:v1", self.address)),
+                .arg(format!("docker://{}/{name}:{tag}", self.address)),
         )?
         .success("skopeo copy")
         .map(drop)
+    }
+
+    /// Flips one bit in the middle of a blob, as whoever runs the registry can.
+    ///
+    /// # Errors
+    /// When the registry has no such blob.
+    pub fn flip_a_bit(&self, digest: &str) -> Result<()> {
+        let hex = digest.trim_start_matches("sha256:");
+        let short = hex.get(..2).context("the digest is too short")?;
+        let path = self.directory.join(format!("data/docker/registry/v2/blobs/sha256/{short}/{hex}/data"));
+        let mut bytes = fs::read(&path).with_context(|| format!("the registry has no blob {digest}"))?;
+        let middle = bytes.len() / 2;
+        *bytes.get_mut(middle).context("the blob is empty")? ^= 1;
+        fs::write(&path, bytes).context("cannot write the changed blob")
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where the owner's machine reaches it.
