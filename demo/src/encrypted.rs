@@ -23,12 +23,13 @@ pub(crate) fn run(narrator: &mut Narrator, stage: &Stage) -> Result<()> {
     narrator.step(&format!("sealpod image key new {KEY}"));
     image(&["key", "new", KEY])?;
     let address = registry.address().to_string();
+    let reached = format!("{address}={}", registry.location());
     let from = format!("oci:{}:v1", registry.layout("busybox").display());
     let to = format!("docker://{address}/secret:v1");
     narrator
         .step(&format!("sealpod image encrypt oci:busybox:v1 docker://{HOST}/secret:v1 --recipient {KEY}"));
-    image(&["encrypt", "--quiet", &from, &to, "--plain-http", &address, "--recipient", KEY])?;
-    let shown = image(&["inspect", &to, "--plain-http", &address])?;
+    image(&["encrypt", "--quiet", &from, &to, "--registry", &reached, "--recipient", KEY])?;
+    let shown = image(&["inspect", &to, "--registry", &reached])?;
     narrator.quote(&shown);
     ensure!(shown.contains("encrypted"), "the pushed image isn't encrypted");
     narrator.proved("the registry has ciphertext, and no key opens it that isn't at the broker");

@@ -130,14 +130,15 @@ fn an_image_that_we_encrypted_for_a_key_of_the_broker_runs() {
     preparation.image(&["key", "new", ENCRYPTION_KEY]);
     let registry = preparation.world.registry();
     let (address, layout) = (registry.address().to_string(), registry.layout("busybox"));
+    let reached = format!("{address}={}", registry.location());
     let (from, to) = (format!("oci:{}:v1", layout.display()), format!("docker://{address}/{NAME}:v1"));
     preparation.image(&[
         "encrypt",
         "--quiet",
         &from,
         &to,
-        "--plain-http",
-        &address,
+        "--registry",
+        &reached,
         "--recipient",
         ENCRYPTION_KEY,
     ]);
