@@ -1,7 +1,5 @@
 //! The keyring of a policy: `gpg --export`, armoured or not.
 
-use std::borrow::Cow;
-
 use super::armor;
 use super::certificate::Certificate;
 use super::key::{Key, Material};
@@ -105,7 +103,7 @@ fn add(certificates: &mut Vec<Certificate>, over: &mut Over, packet: Packet<'_>)
 }
 
 /// What signatures over a name hash of it: RFC 9580 5.2.4.
-fn name(kind: u8, body: &Cow<'_, [u8]>) -> Result<Vec<u8>, String> {
+fn name(kind: u8, body: &[u8]) -> Result<Vec<u8>, String> {
     let length = u32::try_from(body.len()).map_err(|_| "it has a name that is too long")?;
     let mut bytes = vec![kind];
     bytes.extend(length.to_be_bytes());

@@ -72,7 +72,7 @@ impl<'a> Packets<'a> {
             let first = self.0.u8()?;
             let (length, last) = match first {
                 0..192 => (usize::from(first), true),
-                192..224 => ((usize::from(first) - 192 << 8) + usize::from(self.0.u8()?) + 192, true),
+                192..224 => (((usize::from(first) - 192) << 8) + usize::from(self.0.u8()?) + 192, true),
                 224..255 if may_stream => (1 << (first & 0x1f), false),
                 224..255 => return Err("a packet has no length"),
                 255 => (length(self.0.u32()?)?, true),

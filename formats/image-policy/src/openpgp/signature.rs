@@ -120,7 +120,7 @@ impl Signature {
             8 => Ok(Hash::Sha256),
             9 => Ok(Hash::Sha384),
             10 => Ok(Hash::Sha512),
-            1 | 2 | 3 => Err(Unsupported {
+            1..=3 => Err(Unsupported {
                 what: "a signature over MD5, SHA-1 or RIPEMD-160".into(),
                 next: "sign again with gpg's --digest-algo SHA256 (for keys: --cert-digest-algo SHA256)",
             }),

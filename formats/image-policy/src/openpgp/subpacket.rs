@@ -31,7 +31,7 @@ impl Subpackets {
             let first = cursor.u8()?;
             let length = match first {
                 0..192 => usize::from(first),
-                192..255 => (usize::from(first) - 192 << 8) + usize::from(cursor.u8()?) + 192,
+                192..255 => ((usize::from(first) - 192) << 8) + usize::from(cursor.u8()?) + 192,
                 255 => usize::try_from(cursor.u32()?).unwrap_or(usize::MAX),
             };
             let mut body = Cursor::new(cursor.take(length)?);
@@ -53,11 +53,9 @@ impl Subpackets {
             16 => {
                 self.issuer.get_or_insert(body.array()?);
             }
-            33 => {
-                if body.u8()? == 4 {
-                    let fingerprint: [u8; 20] = body.array()?;
-                    self.issuer.get_or_insert(last_eight(&fingerprint));
-                }
+            33 if body.u8()? == 4 => {
+                let fingerprint: [u8; 20] = body.array()?;
+                self.issuer.get_or_insert(last_eight(&fingerprint));
             }
             32 if depth == 0 => {
                 // One that can't be read doesn't count; whoever needs it misses it.
@@ -72,7 +70,7 @@ impl Subpackets {
             27 => set(&mut self.flags, body.u8().unwrap_or(0), "key flags")?,
             // Exportable, revocable, preferences, key server, primary user id, policy, features, signer's user id,
             // reason for revocation, embedded signature of a deeper level: they change nothing here.
-            4 | 7 | 11 | 21..=26 | 28..=30 | 32 | 34 | 39 => {}
+            4 | 7 | 11 | 21..=26 | 28..=30 | 32..=34 | 39 => {}
             _ if critical => return Err(format!("it has a critical subpacket of the unknown type {kind}")),
             _ => {}
         }
