@@ -269,7 +269,7 @@ fn registries_are_held_to_their_word() {
         (200, vec![("docker-content-digest", format!("sha256:{}", "00".repeat(32)))], MANIFEST.into())
     });
     assert!(seal(&lying, ":v1", "").contains("doesn't match its digest"));
-    let foreign = r#"{"schemaVersion":2,"manifests":[{"platform":{"os":"linux","architecture":"s390x"}}]}"#;
+    let foreign = r#"{"schemaVersion":2,"manifests":[{"digest":"sha256:00","platform":{"os":"linux","architecture":"s390x"}}]}"#;
     assert!(
         seal(&Fake::start(None, move |_| reply(200, foreign)), ":v1", "").contains("no linux/amd64 image")
     );

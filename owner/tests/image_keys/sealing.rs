@@ -80,6 +80,33 @@ fn keys_at_the_broker_are_found_and_pushed_first() {
 }
 
 #[test]
+fn an_index_is_looked_through() {
+    let (owner, _broker) = world();
+    owner.good(&["image", "key", "new", "web"]);
+    drop(encrypted(&owner, &["-r", URI]));
+    let secret = layout::manifest_bytes(&owner.path("secret"));
+    let plain = layout::manifest_bytes(&owner.path("plain"));
+    let digest = protocols::name::sha256(&secret);
+    let entry = |architecture: &str, digest: &str| {
+        serde_json::json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1, "digest": digest,
+            "platform": { "os": "linux", "architecture": architecture } })
+    };
+    // The other platform's manifest isn't there: it is none of the guest's.
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry("arm64", &format!("sha256:{}", "00".repeat(32))), entry("amd64", &digest)] });
+    let by_digest = format!("GET /v2/secret/manifests/{digest}");
+    let registry = Fake::start(None, move |seen| match seen.line.as_str() {
+        "GET /v2/secret/manifests/v1" => reply(200, index.to_string()),
+        "GET /v2/plain/manifests/v1" => reply(200, plain.clone()),
+        line if line == by_digest => reply(200, secret.clone()),
+        _ => reply(404, "{}"),
+    });
+    let args = seal(&owner, &registry, &[]);
+    owner.good(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(image_keys(&owner), serde_json::json!([URI]));
+}
+
+#[test]
 fn private_keys_are_named() {
     let (owner, _broker) = world();
     let key = rcgen::KeyPair::generate().unwrap();

@@ -62,7 +62,7 @@ fn is_for(resource: &Resource, uri: &ResourceUri, own: &Registration) -> Result<
     }
     if uri.kind() == IMAGE_KEY_KIND {
         // An image is used by any number of lineages; who runs it was said when they were sealed.
-        let named = own.image_keys.iter().any(|key| *key == resource.uri);
+        let named = own.image_keys.contains(&resource.uri);
         return if named {
             Ok(())
         } else {
