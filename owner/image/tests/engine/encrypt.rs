@@ -179,7 +179,7 @@ fn what_has_no_encrypted_form() {
     let maker = Maker::new();
     maker.single("plain", &[Layer::Gzip("0"), Layer::Gzip("1")]);
     let as_chart = |manifest: &mut Value| {
-        manifest["layers"][1]["mediaType"] = "application/vnd.cncf.helm.chart.content.v1.tar+gzip".into()
+        manifest["layers"][1]["mediaType"] = "application/vnd.cncf.helm.chart.content.v1.tar+gzip".into();
     };
     maker.tamper("plain", as_chart);
     encrypt(&maker, "plain", "enc", &["k"]);
