@@ -23,6 +23,8 @@ impl Inner {
         keys: &[KbsUri],
         progress: &Arc<Progress>,
     ) -> Result<Arc<Image>, ImageError> {
+        // Whoever signs for a tag could otherwise put a plain image where the owner expects an encrypted one.
+        let must_be_encrypted = digest.is_none() && !keys.is_empty();
         let repository = self.sources.open(reference, &*self.resources).await?;
         // Keys first: without them, nothing is asked of the registry.
         let keys = ImageKeys::ask(keys, &*self.resources).await?;
@@ -38,6 +40,11 @@ impl Inner {
         let planned = tokio::task::spawn_blocking(move || manifest::plan(&manifest, &config, &keys, &limits));
         let (config, plans) = planned.await.map_err(interrupted)??;
         let encryption = encryption(&plans);
+        if must_be_encrypted && encryption.encrypted == 0 {
+            let reason = "no layer of it is encrypted, though the sealed spec names keys for this tag; seal it without \
+                          keys, or by digest";
+            return Err(ImageError::Manifest { what: "image manifest", reason: reason.into() });
+        }
         progress.total.store(plans.iter().map(|p| p.size).fold(0, u64::saturating_add), Ordering::Relaxed);
 
         let mut tasks = JoinSet::new();

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::image::{GZIP, Image, Layer, Store, blob_path, descriptor, manifest_path};
 use crate::registry::{Answer, Registry};
 use crate::run;
+use crate::sealed::{Broker, KEY, broker_key, uri};
 
 const REPOSITORY: &str = "registry.test/team/app";
 const TAG: &str = "/v2/team/app/manifests/1";
@@ -121,6 +122,31 @@ fn a_signed_tag_is_pulled_by_its_digest() {
         assert_eq!(store.images.pull(&by_tag()).await.unwrap().digest(), &digest);
         assert_eq!(registry.count(TAG), 1);
     });
+}
+
+#[test]
+fn a_signed_tag_with_keys_is_an_encrypted_image() {
+    let (registry, signer) = (Registry::start(), Signer::new());
+    let by_tag = ImageRef { keys: vec![uri(KEY)], ..by_tag() };
+    let list = signer.required();
+    let store = || {
+        policed(&list, |settings| {
+            settings.registries = vec![registry.source()];
+            settings.resources = Broker::holding(&[(KEY, &[1; 32])]);
+        })
+    };
+    let plain = serve(&registry, b"signed");
+    signer.sign(&registry, &plain, &plain, REPOSITORY);
+    let refusing = store();
+    let error = run(refusing.refusal(&by_tag));
+    assert!(error.to_string().contains("names keys for this tag"), "{error}");
+    assert_eq!((error.kind(), refusing.layers()), (ErrorKind::Config, 0));
+
+    let image = Image::new(vec![Layer::file(GZIP, "a", b"signed").encrypted(&[broker_key(KEY, 1)])]);
+    let digest: Digest = image.serve(&registry).digest.unwrap().parse().unwrap();
+    registry.answer(TAG, &[Answer::Body(serde_json::to_vec(&image.manifest).unwrap())]);
+    signer.sign(&registry, &digest, &digest, REPOSITORY);
+    assert_eq!(run(store().images.pull(&by_tag)).unwrap().digest(), &digest);
 }
 
 #[test]
