@@ -59,11 +59,18 @@ impl ImageKeys {
             return Err(format!("{} bytes are no key", bytes.len()));
         }
         self.names.push(uri.to_owned());
-        let Ok(key) = <[u8; 32]>::try_from(bytes) else {
-            return self.add_private(uri, bytes);
-        };
-        let key = BrokerKey::new(uri, Zeroizing::new(key)).ok_or("its name is no key's")?;
-        self.ring.push(Box::new(key));
+        match <[u8; 32]>::try_from(bytes) {
+            Ok(key) => self.add_shared(uri, Zeroizing::new(key)),
+            Err(_) => self.add_private(uri, bytes),
+        }
+    }
+
+    /// A key that whoever encrypts has too.
+    fn add_shared(&mut self, uri: &str, key: Zeroizing<[u8; 32]>) -> Result<(), String> {
+        let key = BrokerKey::new(uri, key).ok_or("its name is no key's")?;
+        // Annotations come from manifests that the sealed specification or a signature names: the host, who sees
+        // whether a guest goes on, doesn't choose what is opened.
+        self.ring.push(Box::new(key.reading_ctr()));
         Ok(())
     }
 
@@ -71,9 +78,7 @@ impl ImageKeys {
     fn add_private(&mut self, uri: &str, bytes: &[u8]) -> Result<(), String> {
         let key = PrivateKey::parse(bytes).map_err(|e| e.to_string())?;
         if let PrivateKey::Symmetric(key) = &key {
-            let key = BrokerKey::new(uri, Zeroizing::new(*key.as_bytes())).ok_or("its name is no key's")?;
-            self.ring.push(Box::new(key));
-            return Ok(());
+            return self.add_shared(uri, Zeroizing::new(*key.as_bytes()));
         }
         let key = Arc::new(key);
         let mut pkcs7 = Pkcs7Unwrap::new(uri, key.clone());

@@ -44,8 +44,9 @@ pub struct Packet {
 pub enum WrapType {
     /// `A256GCM`: AES-256-GCM, no additional data.
     A256Gcm,
-    /// `A256CTR`: AES-256-CTR, which authenticates nothing. Read, never written. Whoever may change the annotation and
-    /// watch what is refused can learn the layer's key from it: use it only where the manifest's digest is known.
+    /// `A256CTR`: AES-256-CTR, which authenticates nothing. Never written, and read only by [`BrokerKey::reading_ctr`]:
+    /// whoever may change the annotation and watch what is refused can learn the layer's key from it. An
+    /// [`WrapType::A256Gcm`] without its tag is one of these, so a key that reads both has the strength of this one.
     A256Ctr,
 }
 
@@ -83,6 +84,7 @@ pub struct BrokerKey {
     uri: String,
     key: Zeroizing<[u8; 32]>,
     provider: Scheme,
+    reads_ctr: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -217,7 +219,15 @@ impl BrokerKey {
     /// The key behind the resource `uri`, or `None` when that isn't a broker's.
     #[must_use]
     pub fn new(uri: &str, key: Zeroizing<[u8; 32]>) -> Option<Self> {
-        Some(Self { uri: resource(uri)?, key, provider: Scheme::Provider(SEALPOD.to_owned()) })
+        let provider = Scheme::Provider(SEALPOD.to_owned());
+        Some(Self { uri: resource(uri)?, key, provider, reads_ctr: false })
+    }
+
+    /// Opens [`WrapType::A256Ctr`] too. Only for annotations from a manifest whose digest was sealed or signed: with any
+    /// others, each answer tells whoever made them something about the layer's key.
+    #[must_use]
+    pub fn reading_ctr(self) -> Self {
+        Self { reads_ctr: true, ..self }
     }
 
     /// Wraps under [`ATTESTATION_AGENT`], so that guests of Confidential Containers open it too.
@@ -264,6 +274,11 @@ impl Unwrap for BrokerKey {
             Packet::from_json(&wrapped.blob).map_err(|error| UnwrapError::Malformed(error.to_string()))?;
         if packet.resource() != self.uri {
             return Err(UnwrapError::NotRecipient);
+        }
+        if packet.wrap_type == WrapType::A256Ctr && !self.reads_ctr {
+            let what =
+                "wrap_type A256CTR, which authenticates nothing (wrap the layer's key again, with A256GCM),";
+            return Err(UnwrapError::Unsupported(what.to_owned()));
         }
         match (PrivateOptions::from_json(&packet.open(&self.key)?), packet.wrap_type) {
             // What exactly is wrong with bytes that nothing authenticated would say what a changed one decrypts to.
