@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use encrypted_image::{Compression, Family, Layer, PrivateOptions, PublicOptions};
+use oci_registry::Hasher;
 use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::keys::ImageKeys;
 use crate::{Digest, ImageError, Limits};
@@ -164,7 +164,8 @@ impl LayerPlan {
     /// it. A config can claim any diff id, and a wrapped key can hold anything: neither is a title to what
     /// another image's keys opened.
     pub(crate) fn title(&self) -> Digest {
-        let mut text = Zeroizing::new(self.diff_id.to_string().into_bytes());
+        let mut hasher = Hasher::default();
+        hasher.update(self.diff_id.to_string().as_bytes());
         if let Some(Sealed { public, private }) = &self.sealed {
             for part in [
                 self.blob.as_bytes().as_slice(),
@@ -173,10 +174,10 @@ impl LayerPlan {
                 private.nonce(),
                 private.digest(),
             ] {
-                text.extend_from_slice(part);
+                hasher.update(part);
             }
         }
-        Digest::of(&text)
+        hasher.finish()
     }
 }
 
@@ -248,6 +249,7 @@ fn open(layer: &Descriptor, keys: &ImageKeys) -> Result<(Compression, Option<Sea
 mod tests {
     use super::*;
     use serde_json::json;
+    use zeroize::Zeroizing;
 
     fn read(value: &serde_json::Value) -> Result<Document, ImageError> {
         let bytes = serde_json::to_vec(value).unwrap();
