@@ -215,6 +215,13 @@ impl Store {
         entries(&self.root.path().join("images/layers"))
     }
 
+    /// What is in this file of a layer in the making; nothing, if it isn't there yet.
+    pub(crate) fn staged(&self, file: &str) -> Vec<u8> {
+        let mut stages = std::fs::read_dir(self.root.path().join("images/stage")).unwrap();
+        let found = stages.find_map(|stage| std::fs::read(stage.unwrap().path().join(file)).ok());
+        found.unwrap_or_default()
+    }
+
     /// Waits until no half-made layer is left: a pull that failed may have others to stop.
     pub(crate) async fn settled(&self) {
         for _ in 0..1000 {

@@ -5,6 +5,7 @@
 mod encrypted;
 mod image;
 mod logins;
+mod proof;
 mod refusals;
 mod registry;
 mod rootfs;

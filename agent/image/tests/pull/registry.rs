@@ -16,6 +16,8 @@ pub(crate) enum Answer {
     Body(Vec<u8>),
     /// Declares the whole body, sends this much of it, hangs up.
     Cut(Vec<u8>, usize),
+    /// The body, whose last byte waits for `release`.
+    Withheld(Vec<u8>),
     /// Honours a Range header; sends at most this much of what was asked for, then hangs up.
     Ranged(Vec<u8>, usize),
     /// Answers a range request with another range.
@@ -41,6 +43,8 @@ struct State {
     log: Vec<Request>,
     /// Requests for paths that contain this wait.
     held: Option<String>,
+    /// Whether last bytes may go.
+    released: bool,
 }
 
 type Shared = Arc<(Mutex<State>, Condvar)>;
@@ -135,8 +139,11 @@ impl Registry {
         self.state.0.lock().unwrap().held = Some(part.into());
     }
 
+    /// Lets go on whatever waits.
     pub(crate) fn release(&self) {
-        self.state.0.lock().unwrap().held = None;
+        let mut state = self.state.0.lock().unwrap();
+        (state.held, state.released) = (None, true);
+        drop(state);
         self.state.1.notify_all();
     }
 }
@@ -194,6 +201,14 @@ fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()> {
         Answer::Cut(body, length) => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(&body[..*length])?;
+        }
+        Answer::Withheld(body) => {
+            let (last, first) = body.split_last().unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
+            stream.write_all(first)?;
+            stream.flush()?;
+            drop(shared.1.wait_while(shared.0.lock().unwrap(), |state| !state.released).unwrap());
+            stream.write_all(&[*last])?;
         }
         Answer::Ranged(body, length) => {
             let from = from.unwrap_or(0);
