@@ -99,6 +99,11 @@ impl KeyStore {
         Self { directory, repository }
     }
 
+    /// Whose keys they are.
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     /// The address of `text`: a whole one, or a tag alone.
     pub(crate) fn uri(&self, text: &str) -> Result<ImageKeyUri> {
         let repository = &self.repository;

@@ -31,6 +31,7 @@ use super::push::{KEY_FILE_VERSION, KeyFile};
 use crate::cli::{LayerStoreOption, SealArgs};
 use crate::files::{self, Access};
 use crate::identity::{Identity, IdentityDir};
+use crate::keystore::KeyStore;
 use crate::registry::Pinned;
 use crate::{manifest, registry};
 
@@ -63,7 +64,8 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
     let by_tag = ByTag::load(args)?;
     let debug = wanted.debug_container()?;
     let containers: Vec<_> = split.pod.all_containers().map(|container| container.name.as_str()).collect();
-    let given = GivenKeys::new(&args.image_key, &containers, &identity.repository)?;
+    let store = KeyStore::of(directory)?;
+    let given = GivenKeys::new(&args.image_key, &containers, &store)?;
     let mut images = crate::block_on(pin_images(args, &split, debug.as_ref(), &sources, &by_tag, &given))??;
     let debug = debug.zip(images.remove(DEBUG_IMAGE));
     let mut spec = SealedSpec::new(split.pod.clone());

@@ -1,10 +1,14 @@
 //! Addresses of gRPC key providers: `host:port` as in ocicrypt's configuration, `unix:PATH` as gRPC writes
 //! sockets, and the schemes that other readers of that file put before them.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+/// This machine, by name; never looked up (RFC 6761 section 6.3).
+pub(super) const LOCALHOST: &str = "localhost";
 
 /// Where a provider listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,18 @@ pub enum Address {
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("address '{0}' is neither HOST:PORT nor unix:PATH")]
 pub struct AddressError(String);
+
+impl Address {
+    /// Whether what is sent there stays on this machine, whatever name servers say.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { host, .. } => {
+                host == LOCALHOST || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+            }
+        }
+    }
+}
 
 impl FromStr for Address {
     type Err = AddressError;

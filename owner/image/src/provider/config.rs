@@ -220,6 +220,12 @@ fn transport(name: &str, entry: Entry) -> Result<Transport, String> {
             if tls.is_some() && !matches!(address, Address::Tcp { .. }) {
                 return Err("has grpc-tls for a unix socket; leave it out".into());
             }
+            if tls.is_none() && !address.is_local() {
+                return Err(format!(
+                    "is at {address} without grpc-tls: layers' keys would cross the network in clear; give grpc-tls, or \
+                     reach it by loopback or unix:PATH"
+                ));
+            }
             Ok(Transport::Grpc(address, tls))
         }
         (None, None, Some(address)) if entry.grpc_tls.is_none() => match address.strip_prefix("unix://") {
@@ -273,12 +279,15 @@ mod tests {
         assert_eq!(parse(r#"{"cmd":{"path":"/bin/x","args":["a","b"]}}"#), command(&["a", "b"]));
         assert_eq!(parse(r#"{"cmd":{"path":"/bin/x"}}"#), command(&[]));
         assert_eq!(parse(r#"{"cmd":{"path":"/bin/x","args":null},"grpc":""}"#), command(&[]));
-        let grpc = |entry| match parse(entry) {
+        let grpc = |entry: &str| match parse(entry) {
             Ok(Transport::Grpc(address, tls)) => (address, tls.is_some()),
             other => panic!("{other:?}"),
         };
         let tcp = |host: &str| Address::Tcp { host: host.into(), port: 5 };
-        assert_eq!(grpc(r#"{"grpc":"localhost:5"}"#), (tcp("localhost"), false));
+        for host in ["localhost", "127.0.0.1", "127.1.2.3"] {
+            assert_eq!(grpc(&format!(r#"{{"grpc":"{host}:5"}}"#)), (tcp(host), false));
+        }
+        assert_eq!(grpc(r#"{"grpc":"[::1]:5"}"#), (tcp("::1"), false));
         let tls = r#"{"grpc":"kms.example:5","grpc-tls":{"server-name":"k","insecure-skip-verify":false,
             "cert-file":"c","key-file":"k","root-ca-file":"r"}}"#;
         assert_eq!(grpc(tls), (tcp("kms.example"), true));
@@ -297,6 +306,11 @@ mod tests {
             (r#"{"grpc":"nowhere"}"#, "HOST:PORT"),
             (r#"{"grpc":"a:1","grpc-tls":{"insecure-skip-verify":true}}"#, "insecure-skip-verify"),
             (r#"{"grpc":"a:1","grpc-tls":{"cert-file":"c"}}"#, "needs both"),
+            (r#"{"grpc":"kms.example:1"}"#, "in clear"),
+            (r#"{"grpc":"192.0.2.1:1"}"#, "in clear"),
+            (r#"{"grpc":"[2001:db8::1]:1"}"#, "in clear"),
+            (r#"{"grpc":"0.0.0.0:1"}"#, "in clear"),
+            (r#"{"grpc":"localhost.example:1"}"#, "in clear"),
             (r#"{"grpc":"a:1","grpc-tls":{"ca":"c"}}"#, "unknown field"),
             (r#"{"grpc":"unix:/run/x","grpc-tls":{}}"#, "unix socket"),
             (r#"{"ttrpc":"vsock://2:1"}"#, "unix:///PATH"),
@@ -328,7 +342,7 @@ mod tests {
         }
         std::fs::write(&path, vec![b' '; LIMIT as usize + 1]).unwrap();
         assert!(matches!(Providers::load(&path), Err(ConfigError::TooLong { .. })));
-        std::fs::write(&path, r#"{"key-providers":{"a":{"grpc":"h:1"}}}"#).unwrap();
+        std::fs::write(&path, r#"{"key-providers":{"a":{"grpc":"[::1]:1"}}}"#).unwrap();
         let error = Providers::load(&path).unwrap().transport("b").unwrap_err();
         assert!(error.to_string().contains("which has 'a'"), "{error}");
     }

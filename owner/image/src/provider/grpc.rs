@@ -2,7 +2,7 @@
 //! connections hyper's; no connection outlives its question.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,7 +16,7 @@ use tonic::Status;
 use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
 use zeroize::Zeroizing;
 
-use super::address::Address;
+use super::address::{Address, LOCALHOST};
 use super::command::one_line;
 use super::config::GrpcTls;
 use super::message::{self, MAX_ANSWER, OVERHEAD};
@@ -102,12 +102,13 @@ async fn call(
     Ok(Zeroizing::new(message::decode(&answer.into_inner().0)?.to_vec()))
 }
 
-/// The system's files first, then its name servers.
+/// `localhost` is this machine without asking; else the system's files first, then its name servers.
 async fn connect(address: &Address, host: &str, port: u16) -> Result<TcpStream, TransportError> {
     let failed =
         |problem: &dyn std::fmt::Display| TransportError::rpc(address, format!("no connection: {problem}"));
     let ips: Vec<IpAddr> = match host.parse() {
         Ok(ip) => vec![ip],
+        Err(_) if host == LOCALHOST => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         Err(_) => {
             let resolver = hickory_resolver::TokioResolver::builder_tokio()
                 .and_then(|builder| builder.build())

@@ -102,18 +102,30 @@ pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
 /// # Errors
 /// [`ServeError::System`].
 pub fn listen_unix(path: &Path) -> Result<UnixListener, ServeError> {
-    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+    use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
     let failed = |operation| move |source| ServeError::System { operation, source };
     let left = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
         && std::os::unix::net::UnixStream::connect(path).is_err();
     if left {
         std::fs::remove_file(path).map_err(failed("replacing an old socket"))?;
     }
-    let listener = UnixListener::bind(path).map_err(failed("listening"))?;
-    // Until here its directory is what keeps others out.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .map_err(failed("making the socket private"))?;
-    Ok(listener)
+    // Bound where nobody else can enter, so that there is no moment in which others could connect.
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| failed("drawing a name")(io::Error::other(error)))?;
+    let private = path.with_file_name(format!(".{}", hex::encode(random)));
+    std::fs::DirBuilder::new().mode(0o700).create(&private).map_err(failed("making a private directory"))?;
+    let draft = private.join("s");
+    let bound = (|| {
+        let listener = UnixListener::bind(&draft).map_err(failed("listening"))?;
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))
+            .map_err(failed("making the socket private"))?;
+        // Unlike a rename, a link replaces nothing.
+        std::fs::hard_link(&draft, path).map_err(failed("naming the socket"))?;
+        Ok(listener)
+    })();
+    let _ = std::fs::remove_file(&draft);
+    let _ = std::fs::remove_dir(&private);
+    bound
 }
 
 /// Serves a TCP socket, over TLS if `tls` says so, until accepting fails.
@@ -125,10 +137,10 @@ pub async fn serve_tcp(
     tls: Option<TlsAcceptor>,
     handler: Arc<dyn Handler>,
 ) -> Result<(), ServeError> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (places, mut failures) = (Arc::new(Semaphore::new(CONNECTIONS)), Failures::default());
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
-        let (stream, _) = listener.accept().await.map_err(accepting)?;
+        let Some((stream, _)) = failures.take(listener.accept().await).await? else { continue };
         let (tls, handler) = (tls.clone(), handler.clone());
         tokio::spawn(async move {
             let _place = place;
@@ -150,10 +162,10 @@ pub async fn serve_tcp(
 /// # Errors
 /// [`ServeError::System`].
 pub async fn serve_unix(listener: UnixListener, handler: Arc<dyn Handler>) -> Result<(), ServeError> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (places, mut failures) = (Arc::new(Semaphore::new(CONNECTIONS)), Failures::default());
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
-        let (stream, _) = listener.accept().await.map_err(accepting)?;
+        let Some((stream, _)) = failures.take(listener.accept().await).await? else { continue };
         let handler = handler.clone();
         tokio::spawn(async move {
             let _place = place;
@@ -162,8 +174,34 @@ pub async fn serve_unix(listener: UnixListener, handler: Arc<dyn Handler>) -> Re
     }
 }
 
-fn accepting(source: io::Error) -> ServeError {
-    ServeError::System { operation: "accepting a connection", source }
+/// Accepting fails when a client goes away in the queue, or when the machine is short of something; neither ends
+/// a service. What fails again and again does.
+#[derive(Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// In a row.
+    const LIMIT: u32 = 600;
+    /// For the machine to get what it was short of.
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    /// What was accepted; `None` to try again.
+    async fn take<T>(&mut self, accepted: io::Result<T>) -> Result<Option<T>, ServeError> {
+        match accepted {
+            Ok(accepted) => {
+                self.0 = 0;
+                Ok(Some(accepted))
+            }
+            Err(source) if self.0 >= Self::LIMIT => {
+                Err(ServeError::System { operation: "accepting a connection", source })
+            }
+            Err(_) => {
+                self.0 += 1;
+                tokio::time::sleep(Self::PAUSE).await;
+                Ok(None)
+            }
+        }
+    }
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, handler: Arc<dyn Handler>) {
@@ -240,5 +278,22 @@ impl tower_service::Service<tonic::Request<Message>> for Method {
                 Err(_) => Err(Status::new(Code::Internal, "the request could not be answered")),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn failing_to_accept_once_ends_no_service() {
+        let mut failures = Failures::default();
+        let aborted = || Err::<(), _>(io::ErrorKind::ConnectionAborted.into());
+        assert!(failures.take(aborted()).await.unwrap().is_none());
+        failures.0 = Failures::LIMIT - 1;
+        assert!(failures.take(aborted()).await.unwrap().is_none());
+        assert!(failures.take(aborted()).await.is_err());
+        assert!(failures.take(Ok(())).await.unwrap().is_some());
+        assert!(failures.take(aborted()).await.unwrap().is_none());
     }
 }

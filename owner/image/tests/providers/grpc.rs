@@ -53,6 +53,7 @@ fn both_directions_over_a_unix_socket() {
     let path = file(&directory, "provider.sock");
     let service = Service::unix(&path);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
     check(&service, &format!("unix:{}", path.display()));
     // One that is served isn't taken over; one that is left is.
     let runtime = crate::peer::runtime();

@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use encrypted_image::coco::Packet;
-use encrypted_image::{EncryptedLayer, Layer, Scheme};
+use encrypted_image::{EncryptedLayer, Layer, Scheme, Unwrap as _, WrappedKey};
 use protocols::owner::KEY_KIND;
-use sealed_spec::{KbsUri, Repository};
+use sealed_spec::KbsUri;
 
 use super::ContainerAnd;
+use crate::keystore::KeyStore;
 use crate::registry::LayerDescriptor;
 
 /// Keys from the command line, by container.
 pub(super) struct GivenKeys<'a> {
     by_container: BTreeMap<&'a str, Vec<KbsUri>>,
-    repository: &'a Repository,
+    store: &'a KeyStore,
 }
 
 impl<'a> GivenKeys<'a> {
@@ -23,8 +24,9 @@ impl<'a> GivenKeys<'a> {
     pub(super) fn new(
         options: &'a [ContainerAnd<KbsUri>],
         containers: &[&str],
-        repository: &'a Repository,
+        store: &'a KeyStore,
     ) -> Result<Self> {
+        let repository = store.repository();
         let mut by_container: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for ContainerAnd { container, what } in options {
             ensure!(
@@ -42,7 +44,7 @@ impl<'a> GivenKeys<'a> {
             );
             by_container.entry(container.as_str()).or_default().push(what.clone());
         }
-        Ok(Self { by_container, repository })
+        Ok(Self { by_container, store })
     }
 
     /// Keys of a container's image that nobody looked at: it is named by its tag.
@@ -74,19 +76,27 @@ impl<'a> GivenKeys<'a> {
         Ok(keys.into_iter().collect())
     }
 
-    /// The owner's keys that one layer names; there has to be one that opens it, or be given.
+    /// The owner's keys that one layer names; there has to be one that opens it, or be given. A registry can
+    /// write any name into an annotation, so a name counts only with the key that opens what it names, or with
+    /// the owner's word.
     fn of_layer(&self, layer: &EncryptedLayer, given: &[KbsUri]) -> Result<Vec<KbsUri>> {
+        let repository = self.store.repository();
         let mut own = Vec::new();
-        let mut others = BTreeSet::new();
+        let (mut others, mut unproven) = (BTreeSet::new(), BTreeMap::new());
         for wrapped in layer.wrapped.iter().filter(|wrapped| Packet::scheme_fits(&wrapped.scheme)) {
             let packet =
                 Packet::from_json(&wrapped.blob).with_context(|| format!("annotation {}", wrapped.scheme))?;
             let uri: KbsUri = packet.resource().parse()?;
-            let (repository, kind, _) = uri.segments();
-            if repository == self.repository.as_str() && kind != KEY_KIND {
+            let (owner, kind, _) = uri.segments();
+            if owner != repository.as_str() || kind == KEY_KIND {
+                others.insert(uri);
+            } else if given.contains(&uri) {
                 own.push(uri);
             } else {
-                others.insert(uri);
+                match self.opens(&uri, wrapped) {
+                    Ok(()) => own.push(uri),
+                    Err(reason) => drop(unproven.insert(uri, reason)),
+                }
             }
         }
         let schemes: BTreeSet<_> = layer.wrapped.iter().map(|wrapped| &wrapped.scheme).collect();
@@ -94,24 +104,33 @@ impl<'a> GivenKeys<'a> {
         if !own.is_empty() || (private_key && !given.is_empty()) {
             return Ok(own);
         }
-        let add =
-            format!("'sealpod image recipients add --recipient kbs:///{}/image-key/TAG'", self.repository);
+        let add = format!("'sealpod image recipients add --recipient kbs:///{repository}/image-key/TAG'");
+        if let Some((uri, reason)) = unproven.first_key_value() {
+            bail!(
+                "for {uri}, which is not known to open it ({reason:#}); if it is yours and meant, say so with --image-key \
+                 CONTAINER={uri}, or add a key of yours with {add}"
+            );
+        }
         if private_key {
             bail!(
-                "for {}: name the private key with --image-key CONTAINER=kbs:///{}/image-key/TAG ('sealpod image key \
-                 import' keeps it), or let a key at the broker open it with {add}",
-                names(&schemes),
-                self.repository
+                "for {}: name the private key with --image-key CONTAINER=kbs:///{repository}/image-key/TAG ('sealpod image \
+                 key import' keeps it), or let a key at the broker open it with {add}",
+                names(&schemes)
             );
         }
         if let Some(other) = others.first() {
             bail!(
-                "for {other}, which is in another owner's repository than yours, '{}', and is never released to your \
-                 guests; add a key of yours with {add}",
-                self.repository
+                "for {other}, which is in another owner's repository than yours, '{repository}', and is never released to \
+                 your guests; add a key of yours with {add}"
             );
         }
         bail!("for {}, which guests can't open; add a key at the broker with {add}", names(&schemes))
+    }
+
+    /// Whether the owner's own copy of that key opens the layer.
+    fn opens(&self, uri: &KbsUri, wrapped: &WrappedKey) -> Result<()> {
+        self.store.get(&self.store.own(uri)?)?.broker_key()?.unwrap(wrapped)?;
+        Ok(())
     }
 }
 

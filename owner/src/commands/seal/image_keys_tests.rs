@@ -32,12 +32,21 @@ fn plain() -> LayerDescriptor {
     LayerDescriptor { media_type: PLAIN.into(), annotations: BTreeMap::new() }
 }
 
+/// A store with the keys `web` (which the packets here are made with), `second` (too) and `other` (another).
+fn store() -> (tempfile::TempDir, KeyStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = KeyStore::at(directory.path().join("image-keys"), "acme".parse().unwrap());
+    for (tag, byte) in [("web", 7), ("second", 7), ("other", 8)] {
+        store.import(&store.uri(tag).unwrap(), Zeroizing::new(vec![byte; 32])).unwrap();
+    }
+    (directory, store)
+}
+
 fn keys(given: &[&str], layers: &[LayerDescriptor]) -> Result<Vec<String>, String> {
     let options: Vec<ContainerAnd<KbsUri>> =
         given.iter().map(|uri| format!("web={uri}").parse().unwrap()).collect();
-    let repository = "acme".parse().unwrap();
-    let found =
-        GivenKeys::new(&options, &["web", "proxy"], &repository).and_then(|keys| keys.of("web", layers));
+    let (_directory, store) = store();
+    let found = GivenKeys::new(&options, &["web", "proxy"], &store).and_then(|keys| keys.of("web", layers));
     found.map(|keys| keys.iter().map(ToString::to_string).collect()).map_err(|error| format!("{error:#}"))
 }
 
@@ -47,7 +56,7 @@ fn keys_at_the_broker_are_found() {
     for agent in [false, true] {
         assert_eq!(keys(&[], &[plain(), layer(vec![packet(OWN, agent)])]), Ok(vec![OWN.into()]));
     }
-    let second = "kbs:///acme/key/second";
+    let second = "kbs:///acme/image-key/second";
     let layers = [layer(vec![packet(OWN, false), other(Scheme::Pgp)]), layer(vec![packet(second, true)])];
     assert_eq!(keys(&[], &layers), Ok(vec![OWN.into(), second.into()]));
     // Whoever else can open it is not asked for.
@@ -83,13 +92,31 @@ fn keys_that_the_guest_cannot_have_are_refused() {
 }
 
 #[test]
+fn a_name_counts_only_with_the_key_or_the_owners_word() {
+    for (uri, part) in [
+        // A key that isn't here, one that doesn't open the layer, one of another type.
+        ("kbs:///acme/image-key/elsewhere", "is not in"),
+        ("kbs:///acme/image-key/other", "not wrapped for this key"),
+        ("kbs:///acme/key/web", "is not kbs:///acme/image-key/TAG"),
+    ] {
+        let layers = || [layer(vec![packet(uri, false)])];
+        let error = keys(&[], &layers()).unwrap_err();
+        assert!(error.contains(part) && error.contains(&format!("--image-key CONTAINER={uri}")), "{error}");
+        assert!(keys(&[OWN], &layers()).is_err(), "the word for another key is none for {uri}");
+        assert_eq!(keys(&[uri], &layers()), Ok(vec![uri.into()]));
+        // Beside one that opens it, it is nothing: the registry may have written it.
+        let beside = [layer(vec![packet(OWN, false), packet(uri, false)])];
+        assert_eq!(keys(&[], &beside), Ok(vec![OWN.into()]));
+    }
+}
+
+#[test]
 fn options_that_do_not_fit_are_refused() {
     assert!(keys(&[OWN], &[plain()]).unwrap_err().contains("isn't encrypted"));
     assert!(keys(&[OTHERS], &[]).unwrap_err().contains("another owner's"));
     assert!(keys(&["kbs:///acme/sealed-spec/x"], &[]).unwrap_err().contains("spec keys"));
     let options = ["db=kbs:///acme/image-key/web".parse().unwrap()];
-    let repository = "acme".parse().unwrap();
-    let error = GivenKeys::new(&options, &["web"], &repository).err().unwrap().to_string();
+    let error = GivenKeys::new(&options, &["web"], &store().1).err().unwrap().to_string();
     assert!(error.contains("no container 'db'"), "{error}");
 }
 
