@@ -58,7 +58,7 @@ fn keys_at_the_broker_are_found() {
     }
     let second = "kbs:///acme/image-key/second";
     let layers = [layer(vec![packet(OWN, false), other(Scheme::Pgp)]), layer(vec![packet(second, true)])];
-    assert_eq!(keys(&[], &layers), Ok(vec![OWN.into(), second.into()]));
+    assert_eq!(keys(&[], &layers), Ok(vec![second.into(), OWN.into()]));
     // Whoever else can open it is not asked for.
     let shared = layer(vec![packet(OTHERS, false), packet(OWN, false)]);
     assert_eq!(keys(&[], &[shared]), Ok(vec![OWN.into()]));
