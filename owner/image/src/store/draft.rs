@@ -1,9 +1,10 @@
 //! A file that nobody sees before it is whole: without a name where the file system can do that, so that
 //! not even a killed process leaves it behind.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +14,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 pub(crate) struct Draft {
     file: File,
     directory: PathBuf,
-    /// Its name meanwhile, where it must have one.
-    name: Option<PathBuf>,
+    /// Its name meanwhile, where it must have one, and what others may do with it when it is done.
+    name: Option<(PathBuf, Permissions)>,
 }
 
 impl Draft {
@@ -31,11 +32,15 @@ impl Draft {
         }
     }
 
+    /// What has a name can be opened by whoever may: until it is done, nobody else.
     fn named(directory: &Path, mode: u32) -> io::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt as _;
         let name = directory.join(unused_name());
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&name)?;
-        Ok(Self { file, directory: directory.into(), name: Some(name) })
+        let create = |mode| OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&name);
+        // An empty file shows what the mask and the directory make of the mode.
+        let permissions = create(mode).and_then(|empty| empty.metadata()).map(|found| found.permissions())?;
+        fs::remove_file(&name)?;
+        let file = create(mode & 0o600)?;
+        Ok(Self { file, directory: directory.into(), name: Some((name, permissions)) })
     }
 
     /// The file itself, which never gets a name.
@@ -45,9 +50,12 @@ impl Draft {
 
     /// Puts it, on disk for good, in the place of whatever `path` is now. Both are in one directory.
     pub(crate) fn rename_to(mut self, path: &Path) -> io::Result<()> {
+        if let Some((_, permissions)) = &self.name {
+            self.file.set_permissions(permissions.clone())?;
+        }
         self.file.sync_data()?;
         let name = match self.name.take() {
-            Some(name) => name,
+            Some((name, _)) => name,
             None => {
                 // A link never replaces a file, so it gets a name of its own first.
                 let name = self.directory.join(unused_name());
@@ -62,7 +70,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if let Some(name) = &self.name {
+        if let Some((name, _)) = &self.name {
             let _ = fs::remove_file(name);
         }
     }
@@ -85,7 +93,30 @@ fn unused_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn readable_by_others_only_when_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let usual = dir.path().join("usual");
+        OpenOptions::new().write(true).create_new(true).mode(0o644).open(&usual).unwrap();
+        let mut draft = Draft::named(dir.path(), 0o644).unwrap();
+        let (name, _) = draft.name.clone().unwrap();
+        draft.write_all(b"secret").unwrap();
+        assert_eq!(mode(&name), 0o600);
+        let path = dir.path().join("blob");
+        draft.rename_to(&path).unwrap();
+        assert_eq!(mode(&path), mode(&usual));
+        let draft = Draft::new(dir.path(), 0o644).unwrap();
+        draft.rename_to(&path).unwrap();
+        assert_eq!(mode(&path), mode(&usual));
+        let draft = Draft::named(dir.path(), 0o600).unwrap();
+        draft.rename_to(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+    }
 
     #[test]
     fn visible_only_when_done() {
