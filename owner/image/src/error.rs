@@ -143,6 +143,11 @@ pub enum Problem {
         /// In truth.
         found: Digest,
     },
+    /// A configuration that names no layers, beside layers of a file system.
+    #[error(
+        "the configuration is of media type '{0}', which doesn't say what layers unpack to, so nothing holds this one to its place; only OCI's and Docker's do; '--platform' leaves the manifest out"
+    )]
+    ConfigMediaType(String),
     /// More or fewer layers than the configuration names.
     #[error(
         "the manifest has {layers} layers, its configuration names {diff_ids}: layers were added or taken away"

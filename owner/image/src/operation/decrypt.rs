@@ -5,7 +5,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::finish::{Changes, finish};
 use super::layer::{Opened, copy, open};
-use super::{Job, Locked, kind, locked, unlock};
+use super::{Job, Locked, kind, locked, ordered, unlock};
 use crate::document::{Descriptor, Digest};
 use crate::error::{ImageError, Problem};
 use crate::report::{Done, Report};
@@ -28,6 +28,7 @@ struct Finished {
 pub fn decrypt(job: Job<'_>, keys: &Keyring) -> Result<Report, ImageError> {
     let root = Node::read(job.source)?;
     let locked = locked(&root, job.selection)?;
+    locked.iter().try_for_each(|layer| ordered(layer.image))?;
     let opened = unlock(&locked, keys)?;
     let mut changes = Changes::default();
     let mut finished: Vec<Finished> = Vec::new();
@@ -67,7 +68,8 @@ pub(super) fn warn(layer: &Locked<'_>, changes: &mut Changes) {
     }
 }
 
-/// What the layer must unpack to; nothing for what is no image of a file system.
+/// What the layer must unpack to; nothing where [`ordered`] allows that: a module beside no image's
+/// configuration.
 pub(super) fn expected_diff_id(image: &Image, layer: usize) -> Result<Option<Digest>, ImageError> {
     let Some(config) = &image.config else { return Ok(None) };
     let (layers, diff_ids) = (image.manifest.layers.len(), config.diff_ids.len());

@@ -6,7 +6,7 @@ use encrypted_image::{EncryptedLayer, Layer, LayerMediaType, PrivateOptions, Wra
 
 use super::finish::{Changes, finish, oci};
 use super::layer::{Sealed, seal};
-use super::{Job, kind, wrap};
+use super::{Job, kind, ordered, wrap};
 use crate::document::{Descriptor, Digest};
 use crate::error::{ImageError, Layers, Noted};
 use crate::report::{Done, Report};
@@ -72,7 +72,11 @@ fn chosen<'a>(root: &'a Node, job: Job<'_>) -> Result<Vec<(&'a Image, usize, Lay
     for image in root.images().into_iter().filter(|image| job.selection.takes(image)) {
         for layer in job.selection.layers(image)? {
             match kind(image, layer)? {
-                Layer::Plain(media_type) => plain.push((image, layer, media_type)),
+                Layer::Plain(media_type) => {
+                    // It couldn't be decrypted.
+                    ordered(image)?;
+                    plain.push((image, layer, media_type));
+                }
                 Layer::Encrypted(..) => {
                     encrypted.0.push(Noted { image: image.to_string(), layer, note: String::new() });
                 }

@@ -17,9 +17,12 @@ pub use inspect::{InspectedImage, InspectedLayer, Inspection, WrappedFor, inspec
 pub use recipients::{Removal, add, remove};
 pub use rotate::rotate;
 
-use encrypted_image::{EncryptedLayer, Keyring, Layer, LayerMediaType, PrivateOptions, Wrap, WrappedKey};
+use encrypted_image::{
+    EncryptedLayer, Family, Keyring, Layer, LayerMediaType, PrivateOptions, Wrap, WrappedKey,
+};
 
-use crate::error::{ImageError, Layers, Noted};
+use crate::document::Descriptor;
+use crate::error::{ImageError, Layers, Noted, Problem};
 use crate::observer::Observer;
 use crate::select::Selection;
 use crate::store::{Destination, Source};
@@ -57,6 +60,20 @@ fn kind(image: &Image, layer: usize) -> Result<Layer, ImageError> {
     let descriptor = &image.manifest.layers[layer];
     Layer::of_descriptor(&descriptor.media_type, &descriptor.annotations)
         .map_err(|error| ImageError::layer(image, layer, error))
+}
+
+/// Refuses layers of a file system without a configuration that says what they unpack to, and in which order.
+fn ordered(image: &Image) -> Result<(), ImageError> {
+    let tar = |layer: &Descriptor| {
+        LayerMediaType::parse(&layer.media_type).is_some_and(|media_type| media_type.family != Family::Wasm)
+    };
+    match image.manifest.layers.iter().position(tar) {
+        Some(layer) if image.config.is_none() => {
+            let media_type = image.manifest.config.media_type.clone();
+            Err(ImageError::layer(image, layer, Problem::ConfigMediaType(media_type)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The encrypted layers that were chosen; none is an error.

@@ -5,7 +5,7 @@ use encrypted_image::{EncryptedLayer, Keyring, PrivateOptions, Wrap};
 use super::decrypt::{check, expected_diff_id, same, warn};
 use super::finish::{Changes, finish};
 use super::layer::{Sealed, reseal};
-use super::{Job, locked, unlock, wrap};
+use super::{Job, locked, ordered, unlock, wrap};
 use crate::document::Digest;
 use crate::error::ImageError;
 use crate::report::{Done, Report};
@@ -30,6 +30,7 @@ pub fn rotate(job: Job<'_>, keys: &Keyring, recipients: &[Box<dyn Wrap>]) -> Res
     }
     let root = Node::read(job.source)?;
     let locked = locked(&root, job.selection)?;
+    locked.iter().try_for_each(|layer| ordered(layer.image))?;
     let opened = unlock(&locked, keys)?;
     let mut changes = Changes::to_oci();
     let mut finished: Vec<Finished> = Vec::new();

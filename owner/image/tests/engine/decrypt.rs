@@ -155,6 +155,31 @@ fn a_plain_layer_slipped_in_beside_encrypted_ones() {
 }
 
 #[test]
+fn a_configuration_that_holds_layers_to_nothing() {
+    let unknown = "application/vnd.example.config.v1+json";
+    let maker = encrypted();
+    maker.tamper("enc", |manifest| manifest["config"]["mediaType"] = unknown.into());
+    let error = refusal(decrypt(&maker, "enc", &["k"]));
+    assert!(error.contains("layer 0 of manifest") && error.contains(unknown), "{error}");
+    let rotated = run((&maker, "enc"), (&maker, "new"), &all(), |job| {
+        owner_image::operation::rotate(job, &keys(&["k"]), &recipients(&["k"]))
+    });
+    assert!(rotated.unwrap_err().to_string().contains(unknown));
+    // A module has nothing to unpack; a plain layer beside it has.
+    let module = "application/vnd.wasm.content.layer.v1+wasm";
+    maker.single("plain", &[Layer::Plain("module"), Layer::Plain("module")]);
+    maker.tamper("plain", |manifest| {
+        manifest["config"]["mediaType"] = unknown.into();
+        manifest["layers"].as_array_mut().unwrap().iter_mut().for_each(|l| l["mediaType"] = module.into());
+    });
+    encrypt_chosen(&maker, "plain", "enc", &["k"], &layers(&[0])).unwrap();
+    decrypt(&maker, "enc", &["k"]).unwrap();
+    maker.tamper("enc", |manifest| manifest["layers"][1]["mediaType"] = GZIP.into());
+    let error = refusal(decrypt(&maker, "enc", &["k"]));
+    assert!(error.contains("layer 1 of manifest") && error.contains(unknown), "{error}");
+}
+
+#[test]
 fn annotations_stripped_or_the_type_made_plain() {
     let maker = encrypted();
     maker.tamper("enc", |manifest| manifest["layers"][0]["annotations"] = json!({}));

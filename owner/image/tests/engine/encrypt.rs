@@ -92,19 +92,6 @@ fn an_index_keeps_its_other_entries() {
 }
 
 #[test]
-fn what_is_in_no_store_stays_listed() {
-    let maker = Maker::new();
-    maker.multi("plain", &[("linux/amd64", &[Layer::Gzip("a")]), ("linux/arm64", &[Layer::Gzip("b")])]);
-    let absent = maker.root("plain")["manifests"][1].clone();
-    std::fs::remove_file(maker.blob_path(absent["digest"].as_str().unwrap())).unwrap();
-    let error =
-        encrypt_chosen(&maker, "plain", "enc", &["k"], &platform("linux/arm64")).unwrap_err().to_string();
-    assert!(error.contains("no manifest for platform linux/arm64; the image is for linux/amd64"), "{error}");
-    encrypt(&maker, "plain", "enc", &["k"]);
-    assert_eq!(maker.root("enc")["manifests"][1], absent);
-}
-
-#[test]
 fn a_layer_of_two_manifests_stays_one_blob() {
     let maker = Maker::new();
     maker.multi(
@@ -189,6 +176,17 @@ fn what_has_no_encrypted_form() {
     maker.tamper("plain", |manifest| manifest["layers"] = json!([manifest["layers"][1]]));
     let error = encrypt_chosen(&maker, "plain", "enc", &["k"], &all()).unwrap_err().to_string();
     assert!(error.starts_with("nothing to encrypt"), "{error}");
+}
+
+#[test]
+fn what_could_not_be_decrypted() {
+    let maker = Maker::new();
+    maker.single("plain", &[Layer::Gzip("0"), Layer::Gzip("1")]);
+    maker.tamper("plain", |manifest| manifest["config"]["mediaType"] = "application/x-unknown".into());
+    let blobs = maker.blobs();
+    let error = encrypt_chosen(&maker, "plain", "enc", &["k"], &all()).unwrap_err().to_string();
+    assert!(error.contains("configuration is of media type 'application/x-unknown'"), "{error}");
+    assert_eq!(maker.blobs(), blobs);
 }
 
 #[test]
