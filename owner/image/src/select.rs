@@ -4,7 +4,7 @@ use encrypted_image::LayerMediaType;
 use thiserror::Error;
 
 use crate::document::{Descriptor, Platform};
-use crate::tree::{Image, Node};
+use crate::tree::{Image, Node, listed};
 
 /// What was asked for; nothing is everything.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,16 @@ pub enum SelectionError {
     Platform {
         /// What was asked for.
         wanted: Platform,
+        /// What there is.
+        known: String,
+    },
+    /// A manifest that is listed and can't be had: whoever keeps it back would leave it as it was.
+    #[error(
+        "{entry} is missing where the image is, and would be left as it was; to leave it out on purpose, choose others with --platform: there is {known}"
+    )]
+    Absent {
+        /// Which one.
+        entry: String,
         /// What there is.
         known: String,
     },
@@ -54,32 +64,29 @@ impl Selection {
     /// Whether a manifest is meant.
     #[must_use]
     pub fn takes(&self, image: &Image) -> bool {
-        self.platforms.is_empty()
-            || self.platforms.iter().any(|wanted| image.platform.as_ref().is_some_and(|own| own.is(wanted)))
+        self.means(image.platform.as_ref())
     }
 
-    /// Fails for a platform that the image isn't for.
+    fn means(&self, platform: Option<&Platform>) -> bool {
+        self.platforms.is_empty()
+            || self.platforms.iter().any(|wanted| platform.is_some_and(|own| own.is(wanted)))
+    }
+
+    /// Fails for a platform that the image isn't for, and for what an index lists, is meant, and isn't there.
     ///
     /// # Errors
-    /// Names the first such platform.
+    /// Names the first such platform or entry.
     pub fn check(&self, root: &Node) -> Result<(), SelectionError> {
         let images = root.images();
         let has = |wanted: &Platform| {
             images.iter().any(|image| image.platform.as_ref().is_some_and(|own| own.is(wanted)))
         };
+        if let Some(entry) = root.absent().into_iter().find(|entry| self.means(entry.platform.as_ref())) {
+            return Err(SelectionError::Absent { entry: listed(entry), known: known(&images) });
+        }
         match self.platforms.iter().find(|wanted| !has(wanted)) {
             None => Ok(()),
-            Some(wanted) => {
-                let mut known: Vec<String> = images
-                    .iter()
-                    .map(|image| {
-                        image.platform.as_ref().map_or("an unnamed one".to_owned(), Platform::to_string)
-                    })
-                    .collect();
-                known.dedup();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                Err(SelectionError::Platform { wanted: wanted.clone(), known })
-            }
+            Some(wanted) => Err(SelectionError::Platform { wanted: wanted.clone(), known: known(&images) }),
         }
     }
 
@@ -116,4 +123,13 @@ impl Selection {
         chosen.dedup();
         Ok(chosen)
     }
+}
+
+/// What there is, for people.
+fn known(images: &[&Image]) -> String {
+    let platform =
+        |image: &&Image| image.platform.as_ref().map_or("an unnamed one".to_owned(), Platform::to_string);
+    let mut known: Vec<String> = images.iter().map(platform).collect();
+    known.dedup();
+    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
 }

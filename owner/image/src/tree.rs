@@ -29,7 +29,8 @@ pub enum Node {
     },
     /// One image.
     Image(Box<Image>),
-    /// Something that isn't in the source, or not understood: kept as it is, and copied when it is there.
+    /// Something that isn't in the source, or not understood: kept as it is, copied when it is there, and
+    /// always said. [`Selection::check`](crate::Selection::check) refuses what is absent and was asked for.
     Opaque {
         /// What points to it.
         descriptor: Descriptor,
@@ -95,6 +96,32 @@ impl Node {
         }
     }
 
+    /// Manifests and indexes that are listed and not in the source.
+    pub(crate) fn absent(&self) -> Vec<&Descriptor> {
+        let unread = self.unread().into_iter();
+        let absent = unread.filter(|(entry, held)| !held && Kind::of(&entry.media_type) != Kind::Other);
+        absent.map(|(entry, _)| entry).collect()
+    }
+
+    /// What nothing was done with, for people.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let why = |entry: &Descriptor| match Kind::of(&entry.media_type) {
+            Kind::Other => format!("media type '{}' is neither a manifest nor an index", entry.media_type),
+            Kind::Manifest | Kind::Index => "it isn't where the image is".to_owned(),
+        };
+        let unread = self.unread().into_iter();
+        unread.map(|(entry, _)| format!("{} stays as it was: {}", listed(entry), why(entry))).collect()
+    }
+
+    /// Entries that weren't read, and whether the source has them.
+    fn unread(&self) -> Vec<(&Descriptor, bool)> {
+        match self {
+            Self::Index { entries, .. } => entries.iter().flat_map(Self::unread).collect(),
+            Self::Image(_) => Vec::new(),
+            Self::Opaque { descriptor, held } => vec![(descriptor, *held)],
+        }
+    }
+
     /// The same image with what `change` makes of each manifest; what it leaves alone keeps its bytes and so
     /// its digest, and an index of nothing but such stays as it is too. All documents are listed, the root
     /// last.
@@ -130,6 +157,12 @@ impl Node {
             }
         }
     }
+}
+
+/// An entry of an index, for people.
+pub(crate) fn listed(entry: &Descriptor) -> String {
+    let platform = entry.platform.as_ref().map_or("no platform".to_owned(), ToString::to_string);
+    format!("index entry {} ({platform})", entry.digest)
 }
 
 fn rewritten(old: &Descriptor, media_type: &str, bytes: Vec<u8>) -> Document {

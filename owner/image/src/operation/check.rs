@@ -17,6 +17,9 @@ pub struct Authorisation {
     pub authorised: bool,
     /// Each of them.
     pub layers: Vec<LayerKeys>,
+    /// What was left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Whose keys open a layer.
@@ -65,7 +68,8 @@ pub fn check(
             refused,
         });
     }
-    Ok(Authorisation { authorised: layers.iter().all(|layer| !layer.opened_by.is_empty()), layers })
+    let authorised = layers.iter().all(|layer| !layer.opened_by.is_empty());
+    Ok(Authorisation { authorised, layers, notes: root.left_out() })
 }
 
 fn short(reason: &NotAuthorised) -> String {

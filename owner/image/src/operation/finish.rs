@@ -114,6 +114,7 @@ pub(super) fn finish(job: Job<'_>, root: &Node, mut changes: Changes) -> Result<
         published.iter().for_each(|blob| job.destination.withdraw(blob));
         return Err(error);
     }
+    changes.notes.extend(root.left_out());
     let (digest, media_type) = (descriptor.digest, descriptor.media_type);
     Ok(Report { digest, from: root.descriptor().digest, media_type, images, notes: changes.notes })
 }

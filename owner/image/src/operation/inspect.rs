@@ -20,6 +20,9 @@ pub struct Inspection {
     pub media_type: String,
     /// Its manifests.
     pub images: Vec<InspectedImage>,
+    /// What was left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A manifest as it can be seen from outside.
@@ -79,13 +82,13 @@ pub struct WrappedFor {
 /// Reads the documents of an image.
 ///
 /// # Errors
-/// When it can't be read; a layer whose annotations make no sense is listed with what is wrong.
+/// When it can't be read, or not all of it is there; a layer whose annotations make no sense is listed with what is wrong.
 pub fn inspect(source: &dyn Source, selection: &Selection) -> Result<Inspection, ImageError> {
     let root = Node::read(source)?;
     selection.check(&root)?;
     let images = root.images().into_iter().filter(|image| selection.takes(image)).map(image).collect();
-    let descriptor = root.descriptor();
-    Ok(Inspection { digest: descriptor.digest, media_type: descriptor.media_type.clone(), images })
+    let Descriptor { digest, media_type, .. } = root.descriptor().clone();
+    Ok(Inspection { digest, media_type, images, notes: root.left_out() })
 }
 
 fn image(image: &Image) -> InspectedImage {

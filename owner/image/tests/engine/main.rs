@@ -8,3 +8,4 @@ mod encrypt;
 mod maker;
 mod place;
 mod recipients;
+mod sparse;
