@@ -364,8 +364,16 @@ fn no_module_from_elsewhere() {
     let key: Vec<Box<dyn Unwrap>> = vec![Box::new(Pkcs11Keys::new(by_name, helper(), listed))];
     let error = open(Scheme::Pkcs11, &blob, key).unwrap_err();
     assert!(error.contains("is not in a place that the configuration allows"), "{error}");
-    // The loader's own ways to the same code are closed too.
-    for name in ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES", "GCONV_PATH"] {
+    // Other ways to the same code are closed too: the loader's, and those of modules that wrap modules.
+    for name in [
+        "LD_PRELOAD",
+        "GLIBC_TUNABLES",
+        "PKCS11SPY",
+        "OPENSC_CONF",
+        "OPENSSL_CONF",
+        "HOME",
+        "XDG_CONFIG_HOME",
+    ] {
         let yaml = format!(
             "pkcs11: {{uri: 'pkcs11:object=k'}}\nmodule: {{env: {{{name}: '{}'}}}}\n",
             module.display()

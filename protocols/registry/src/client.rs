@@ -147,7 +147,8 @@ impl Client {
             ));
         }
         let (login, no_login) = match (source.login, origin.tls) {
-            (None, true) => self.known_login(&source.host, &repository)?,
+            // A login is for the host that it was given for, not for whoever stands in for it.
+            (None, true) => self.known_login(&origin.authority(), &repository)?,
             (None, false) => (None, Some("logins are not sent over plain http".to_owned())),
             (given, _) => (given, None),
         };

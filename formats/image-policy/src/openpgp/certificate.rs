@@ -60,11 +60,15 @@ impl Certificate {
         let own = direct
             .chain(certified)
             .filter(|(signature, _)| signature.life(now) == Life::Current)
-            .filter(|(signature, over)| self.made_by_primary(signature, over) == Ok(true))
-            .map(|(signature, _)| signature)
-            .max_by_key(|signature| signature.created);
-        let own = own
-            .ok_or("has no self-signature in force over SHA-256 or better, so nothing vouches for its use")?;
+            .filter_map(|(signature, over)| match self.made_by_primary(signature, over) {
+                Ok(false) => None,
+                made => Some((signature, made.is_ok())),
+            })
+            .max_by_key(|(signature, _)| signature.created);
+        // A newer one over an old hash may say that the key expires, or may no longer sign.
+        let own = own.filter(|(_, verified)| *verified).map(|(signature, _)| signature).ok_or(
+            "has no self-signature in force over SHA-256 or better that is its newest, so nothing vouches for its use",
+        )?;
         in_force(key, own, now)?;
         Ok(own)
     }
@@ -101,14 +105,22 @@ impl Certificate {
         Ok(binding)
     }
 
-    /// Whether there is a revocation of this kind over `over`. One that can't be verified for its old hash counts.
+    /// Whether there is a revocation of this kind over `over`. One that can't be verified for its old hash counts, and
+    /// so does one of a key by somebody else: that is what designated revokers make, whose keys aren't looked for.
     fn revoked(&self, signatures: &[Signature], kind: u8, over: &[u8]) -> bool {
         let revocations = signatures.iter().filter(|it| it.kind == kind);
-        revocations.into_iter().any(|it| self.made_by_primary(it, over) != Ok(false))
+        revocations.into_iter().any(|it| {
+            (kind != CERTIFICATION_REVOCATION && self.is_others(it))
+                || self.made_by_primary(it, over) != Ok(false)
+        })
+    }
+
+    fn is_others(&self, signature: &Signature) -> bool {
+        signature.subpackets.issuer.is_some_and(|issuer| issuer != self.primary.id)
     }
 
     fn made_by_primary(&self, signature: &Signature, over: &[u8]) -> Result<bool, ()> {
-        if signature.subpackets.issuer.is_some_and(|issuer| issuer != self.primary.id) {
+        if self.is_others(signature) {
             return Ok(false);
         }
         let mut data = self.primary.hashed().map_err(|_| ())?;

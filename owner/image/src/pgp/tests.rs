@@ -11,11 +11,11 @@ use pgp::packet::SymEncryptedProtectedData;
 use pgp::ser::Serialize;
 use rand08::rngs::OsRng;
 
+use super::PgpKeys;
 use super::message::{self, MESSAGE_LIMIT, MessageError};
 use super::packets::{self, FrameError, tag};
 use super::ring::hexadecimal;
 use super::validity::EncryptionKey;
-use super::PgpKeys;
 
 fn key() -> (EncryptionKey, PgpKeys) {
     let subkey = SubkeyParamsBuilder::default()

@@ -15,9 +15,25 @@ const NAME: &str = "sealpod-pkcs11";
 /// What of its complaints is repeated, in bytes.
 const COMPLAINT: u64 = 4096;
 
-/// Variables that a module may need to find its token and its configuration; all others are withheld.
-const INHERITED: [&str; 8] =
-    ["HOME", "LANG", "PATH", "TZ", "TMPDIR", "USER", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"];
+/// Variables of the user's own that a module may need to find its token and its configuration; all others are withheld.
+const INHERITED: [&str; 16] = [
+    "CKNFAST_LOADSHARING",
+    "HOME",
+    "LANG",
+    "NFAST_HOME",
+    "OPENSC_CONF",
+    "P11_KIT_SERVER_ADDRESS",
+    "PATH",
+    "SOFTHSM2_CONF",
+    "TMPDIR",
+    "TPM2_PKCS11_STORE",
+    "TZ",
+    "USER",
+    "ChrystokiConfigurationPath", // Thales Luna
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "YUBIHSM_PKCS11_CONF",
+];
 
 /// A token could not be asked, or refused.
 #[derive(Debug, thiserror::Error)]

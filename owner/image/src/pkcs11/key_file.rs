@@ -12,8 +12,10 @@ const FILE_LIMIT: usize = 64 << 10;
 /// Variables for the module.
 const MAX_VARIABLES: usize = 32;
 
-/// Variables that make the loader run other code than the module that the configuration allows.
-const LOADER: [&str; 4] = ["LD_", "GLIBC_", "GCONV_", "MALLOC_"];
+/// What a key file may set for its module: where the token is, and nothing that makes the loader, a library below the
+/// module or a module that wraps others (`PKCS11SPY`, `HOME` for p11-kit, `OPENSC_CONF`'s drivers) run other code
+/// than the configuration allows. A key file may be somebody else's.
+const ALLOWED: [&str; 3] = ["SOFTHSM2_CONF", "SOFTHSM_CONF", "TPM2_PKCS11_STORE"];
 
 /// A key file that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +43,11 @@ pub enum KeyFileError {
         /// The file.
         file: String,
     },
-    /// A variable that would load other code.
-    #[error("{file}: module.env may not set {name}: it makes the loader run code that is no allowed module")]
+    /// A variable that isn't known to name a token's place alone.
+    #[error(
+        "{file}: module.env may not set {name}, only {}: other variables can make a module run code that isn't \
+         allowed; where the module needs one, set it in the environment of sealpod", ALLOWED.join(", ")
+    )]
     Variable {
         /// The file.
         file: String,
@@ -98,7 +103,7 @@ impl KeyFile {
     /// Reads the file's bytes; `file` is its name, for errors.
     ///
     /// # Errors
-    /// When it isn't of that form, its URI is wrong, or it sets a variable of the loader.
+    /// When it isn't of that form, its URI is wrong, or it sets a variable that it may not.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, KeyFileError> {
         let named = || file.to_owned();
         let bad = |reason: &str| KeyFileError::Yaml { file: named(), reason: reason.to_owned() };
@@ -122,7 +127,7 @@ impl KeyFile {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(bad("a variable of module.env is malformed"));
             }
-            if LOADER.iter().any(|prefix| name.starts_with(prefix)) {
+            if !ALLOWED.contains(&name.as_str()) {
                 return Err(KeyFileError::Variable { file: named(), name: name.clone() });
             }
         }

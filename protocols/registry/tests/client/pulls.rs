@@ -189,11 +189,17 @@ fn logins_of_files_are_used_and_helpers_named() {
             let settings = Settings { sources, logins, limits: limits(), ..Settings::default() };
             open(settings, Access::Pull).tagged("v1").await
         };
-        ask(file(r#"{"auths":{"registry.test/team":{"auth":"bWU6c2VzYW1l"}}}"#)).await.unwrap();
-        let error = ask(file(r#"{"auths":{"other.test":{"auth":"bWU6c2VzYW1l"}}}"#)).await.unwrap_err();
-        assert_eq!(error.status(), Some(401), "{error}");
+        let auths = |host: &str| file(&format!(r#"{{"auths":{{"{host}":{{"auth":"bWU6c2VzYW1l"}}}}}}"#));
+        let location = server.source().location;
+        let host = location.trim_start_matches("https://");
+        ask(auths(&format!("{host}/team"))).await.unwrap();
+        // The last one is the name that was asked for; another host stands in for it, and doesn't get its login.
+        for other in ["other.test", "registry.test", "registry.test/team"] {
+            let error = ask(auths(other)).await.unwrap_err();
+            assert_eq!(error.status(), Some(401), "{error}");
+        }
         // What a helper keeps is only missed when a login is wanted.
-        let helper = file(r#"{"credHelpers":{"registry.test":"desktop"}}"#);
+        let helper = file(&format!(r#"{{"credHelpers":{{"{host}":"desktop"}}}}"#));
         let error = ask(helper.clone()).await.unwrap_err();
         assert!(error.to_string().contains("docker-credential-desktop"), "{error}");
         let open_to_all = Server::tls(|_| ok("{}"));
