@@ -130,8 +130,20 @@ pub(crate) struct SealArgs {
     #[arg(long)]
     pub(crate) namespace: Option<String>,
     /// How the guest reaches a registry; http:// must be said; repeatable
-    #[arg(long, value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE][,lookaside=URL]")]
+    #[arg(
+        long,
+        value_name = "HOST=URL[,ca=FILE][,user=NAME,password-file=FILE|,credentials=kbs:///…][,mirror=URL]…[,lookaside=URL]"
+    )]
     pub(crate) registry: Vec<RegistryOption>,
+    /// The proxy that guests pull through: http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+    /// A file with the proxy's URL, which may hold a login: http://USER:PASSWORD@HOST:PORT
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy")]
+    pub(crate) proxy_file: Option<PathBuf>,
+    /// A host that guests reach without the proxy: HOST, HOST:PORT or .DOMAIN; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub(crate) proxy_except: Vec<String>,
     /// Where the guest keeps unpacked image layers: its memory, or a disk that the host gives the VM, encrypted
     /// under a key of the guest (docs/encrypted-images.md)
     #[arg(long, value_name = "WHERE", default_value = "memory")]

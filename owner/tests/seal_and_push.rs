@@ -58,8 +58,10 @@ fn documents(text: &str) -> Vec<Value> {
 #[test]
 fn the_whole_way() {
     let (ca, broker, log, _) = broker();
-    let (owner, registry) =
-        sealed(&ca, broker.port, &["--grant-logs", "clear", "--grant-exec", "billing=/bin/date -u"]);
+    let other = "other.example=https://other.example,credentials=kbs:///acme/registry/login,mirror=https://mirror.example/";
+    let grants = ["--grant-logs", "clear", "--grant-exec", "billing=/bin/date -u", "--registry", other];
+    let proxy = ["--proxy", "http://proxy.example:3128", "--proxy-except", ".cluster.local"];
+    let (owner, registry) = sealed(&ca, broker.port, &[&grants[..], &proxy[..]].concat());
     assert_eq!(registry.requests().len(), 1, "three containers, one image, one look-up");
 
     // What goes to the cluster.
@@ -96,6 +98,13 @@ fn the_whole_way() {
     assert_eq!(spec.grants.logs, Logs::Clear);
     assert_eq!(spec.grants.exec["billing"], [["/bin/date", "-u"]]);
     assert_eq!(spec.registries[0].location, "http://10.0.2.2:5000");
+    assert_eq!(spec.registries[1].credentials.as_ref().unwrap().as_str(), "kbs:///acme/registry/login");
+    assert_eq!(spec.registries[1].mirrors, ["https://mirror.example"]);
+    let proxy = spec.proxy.as_ref().unwrap();
+    assert_eq!(
+        (proxy.url.expose(), &proxy.except[..]),
+        ("http://proxy.example:3128", &[".cluster.local".to_owned()][..])
+    );
     assert_eq!(
         spec.images["prices"].digest.as_deref(),
         Some(protocols::name::sha256(MANIFEST.as_bytes()).as_str())

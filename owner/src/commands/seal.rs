@@ -71,6 +71,7 @@ pub(crate) fn run(directory: &IdentityDir, args: &SealArgs) -> Result<ExitCode> 
     let mut spec = SealedSpec::new(split.pod.clone());
     spec.images = images;
     spec.registries = sources;
+    spec.proxy = options::proxy(args.proxy.as_deref(), args.proxy_file.as_ref(), &args.proxy_except)?;
     spec.image_policy = by_tag.into_policy();
     spec.layer_store = match args.layer_store {
         LayerStoreOption::Memory => LayerStore::Memory,

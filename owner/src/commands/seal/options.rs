@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use sealed_spec::grants::ResourceCeiling;
 use sealed_spec::podspec::Quantity;
-use sealed_spec::{RegistrySource, Secret};
+use sealed_spec::{KbsUri, NameError, Proxy, RegistrySource, Secret};
 
 use crate::files;
 
 const LIMIT: usize = 64 * 1024;
 
-/// `--registry HOST=URL[,ca=FILE][,user=NAME,password-file=FILE][,lookaside=URL]`
+/// `--registry HOST=URL[,ca=FILE][,user=NAME,password-file=FILE|,credentials=kbs:///…][,mirror=URL]…[,lookaside=URL]`
 #[derive(Debug, Clone)]
 pub(crate) struct RegistryOption {
     host: String,
@@ -21,6 +21,8 @@ pub(crate) struct RegistryOption {
     user: Option<String>,
     password_file: Option<PathBuf>,
     lookaside: Option<String>,
+    credentials: Option<KbsUri>,
+    mirrors: Vec<String>,
 }
 
 impl FromStr for RegistryOption {
@@ -28,7 +30,16 @@ impl FromStr for RegistryOption {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
         let (host, location) = location(parts.next().unwrap_or_default())?;
-        let mut option = Self { host, location, ca: None, user: None, password_file: None, lookaside: None };
+        let mut option = Self {
+            host,
+            location,
+            ca: None,
+            user: None,
+            password_file: None,
+            lookaside: None,
+            credentials: None,
+            mirrors: Vec::new(),
+        };
         for part in parts {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("'{part}' is not NAME=VALUE"))?;
             match name {
@@ -36,15 +47,22 @@ impl FromStr for RegistryOption {
                 "user" => option.user = Some(value.into()),
                 "password-file" => option.password_file = Some(value.into()),
                 "lookaside" => option.lookaside = Some(value.trim_end_matches('/').to_owned()),
+                "credentials" => {
+                    option.credentials = Some(value.parse().map_err(|e: NameError| e.to_string())?)
+                }
+                "mirror" => option.mirrors.push(value.trim_end_matches('/').to_owned()),
                 _ => {
                     return Err(format!(
-                        "'{name}' is unknown; ca, user, password-file and lookaside are known"
+                        "'{name}' is unknown; ca, user, password-file, credentials, mirror and lookaside are known"
                     ));
                 }
             }
         }
         if option.user.is_some() != option.password_file.is_some() {
             return Err("user and password-file go together".into());
+        }
+        if option.user.is_some() && option.credentials.is_some() {
+            return Err("a login is given here or kept at the broker (credentials), not both".into());
         }
         if option.user.is_some() && option.location.starts_with("http://") {
             return Err("a login over http:// would be read by whoever is on the way; use https://".into());
@@ -64,9 +82,26 @@ impl RegistryOption {
             // Editors end files with a line end that no password has.
             password: password.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']))),
             lookaside: self.lookaside.clone(),
+            credentials: self.credentials.clone(),
+            mirrors: self.mirrors.clone(),
             ..RegistrySource::new(&self.host, &self.location)
         })
     }
+}
+
+/// `--proxy URL` or `--proxy-file FILE`, and `--proxy-except HOST`…
+pub(super) fn proxy(url: Option<&str>, file: Option<&PathBuf>, except: &[String]) -> Result<Option<Proxy>> {
+    let url = match (url, file) {
+        (None, None) => return Ok(None),
+        (Some(url), _) if url.contains('@') => {
+            bail!(
+                "--proxy: everybody on this machine can read a login there; put the URL into a file: --proxy-file"
+            )
+        }
+        (Some(url), _) => Secret::new(url),
+        (None, Some(file)) => Secret::new(files::read_text(file, LIMIT).context("--proxy-file")?.trim()),
+    };
+    Ok(Some(Proxy { url, except: except.to_vec() }))
 }
 
 /// `--resolve-via HOST=URL`
@@ -263,6 +298,26 @@ mod tests {
         assert!(words("a \\").is_err());
         assert!("web=".parse::<ExecGrant>().is_err());
         assert!("web".parse::<ExecGrant>().is_err());
+    }
+
+    #[test]
+    fn one_login_a_registry_and_none_in_arguments() {
+        for (bad, rule) in [
+            ("r=https://r,user=u,password-file=f,credentials=kbs:///a/b/c", "not both"),
+            ("r=https://r,credentials=/a/b/c", "kbs:///"),
+            ("r=https://r,user=u", "go together"),
+            ("r=https://r,mirrors=https://m", "is unknown"),
+        ] {
+            let error = bad.parse::<RegistryOption>().unwrap_err();
+            assert!(error.contains(rule), "{bad}: {error}");
+        }
+        assert!(proxy(None, None, &[]).unwrap().is_none());
+        let error = proxy(Some("http://u:p@proxy:1"), None, &[]).unwrap_err().to_string();
+        assert!(error.contains("--proxy-file") && !error.contains("u:p"), "{error}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "http://u:p@proxy:1\n").unwrap();
+        let read = proxy(None, Some(&file.path().to_owned()), &[]).unwrap().unwrap();
+        assert_eq!(read.url.expose(), "http://u:p@proxy:1");
     }
 
     #[test]
