@@ -39,7 +39,6 @@ impl Sources {
             proxies,
             limits: limits.registry.clone(),
             agent: "sealpod-agent",
-            ..Settings::default()
         };
         let client = Client::new(settings.clone());
         Ok(Self { sealed, settings, client })

@@ -48,7 +48,8 @@ impl FromStr for RegistryOption {
                 "password-file" => option.password_file = Some(value.into()),
                 "lookaside" => option.lookaside = Some(value.trim_end_matches('/').to_owned()),
                 "credentials" => {
-                    option.credentials = Some(value.parse().map_err(|e: NameError| e.to_string())?)
+                    let uri = value.parse().map_err(|e: NameError| e.to_string())?;
+                    option.credentials = Some(uri);
                 }
                 "mirror" => option.mirrors.push(value.trim_end_matches('/').to_owned()),
                 _ => {
