@@ -6,23 +6,28 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use super::broker::Broker;
 use super::config::Config;
-use super::launch::{self, Session};
+use super::launch::{self, LaunchError, Session};
 use super::private::Private;
 use super::process::{self, Handle};
 use super::wrapper::{accept, listen, ourselves, peer};
 use super::{SevError, report, system};
+use crate::qmp::QmpError;
 
 /// Starts the attendant and ends.
 pub(super) const DETACH: &str = "sev-detach";
 /// Is the attendant.
 pub(super) const ATTEST: &str = "sev-attest";
 const HANDOVER: &str = "handover";
+/// What a QEMU that closed its monitor has to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 const MAX_HANDOVER: usize = 1024 * 1024;
 
 /// What the wrapper knows and the attendant needs.
@@ -83,6 +88,9 @@ pub(super) fn run(directory: PathBuf) -> Result<(), SevError> {
             () = guest.ended() => return Ok(()),
         };
         if let Err(error) = &outcome {
+            if hung_up(error) && timeout(LAST_WORDS, guest.ended()).await.is_ok() {
+                return Ok(());
+            }
             // Before the caller sees the guest's end.
             report(error);
             guest.kill();
@@ -90,6 +98,11 @@ pub(super) fn run(directory: PathBuf) -> Result<(), SevError> {
         }
         Ok(())
     })
+}
+
+/// Whether QEMU closed its monitor: it may be about to end, and then its own exit code says why.
+const fn hung_up(error: &SevError) -> bool {
+    matches!(error, SevError::Launch(LaunchError::Qmp(QmpError::Closed { .. } | QmpError::Io { .. })))
 }
 
 async fn attest(private: &Private, listener: StdUnixListener) -> Result<(), SevError> {
